@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The control: one conversation per client, a question and its answer at a time.
+ * Reads from: the control socket.
+ * Writes to: the control socket; what the answers are is the business of the verbs.
+ *
+ * A client is listened to only when its last answer is out. So a client that asks and does not read
+ * stops itself, no more than one question and one answer are kept for it, and a turn of the loop
+ * spends no more than one question on it.
+ */
+#include "control.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "control_socket.h"
+#include "shunt/proto.h"
+#include "util/cleanup.h"
+
+#define RETRY_MS   1000 /* until the next try when a connection could not be accepted */
+#define GOODBYE_MS 1000 /* for what is still to be sent when the control closes */
+
+struct client {
+	struct control *control;
+	struct client **slot; /* its place in control->clients */
+	uv_poll_t poll;
+	uv_timer_t timer; /* idle, or the last second */
+	int fd;
+	bool asking;  /* its verb is running: it must outlive control_close() */
+	bool last;    /* nothing follows the answer */
+	char *answer; /* NULL: none is on its way */
+	size_t answer_len;
+	size_t answer_sent;
+	size_t begin; /* buffer[begin … end) is read and not answered */
+	size_t end;
+	char buffer[SHUNT_PROTO_REQUEST_MAX];
+};
+
+struct control {
+	struct control_socket socket;
+	uv_poll_t poll;
+	uv_timer_t retry;
+	const struct control_verb *verbs;
+	void *user;
+	struct client *clients[SHUNT_PROTO_CLIENTS_MAX];
+	unsigned int refs; /* one for itself until its handles are closed, one for each client */
+	bool closing;
+};
+
+CLEANUP_DEFINE(json_t *, json_decref)
+
+static void control_unref(struct control *control)
+{
+	if (--control->refs == 0)
+		free(control);
+}
+
+/* Steals @answer. The text has no NUL at its end but the newline that ends an answer. */
+static char *answer_format(json_t *answer, size_t *ret_len)
+{
+	_cleanup_(cleanup_json_decref) json_t *owned = answer;
+	char *text = owned ? json_dumps(owned, JSON_COMPACT) : NULL;
+
+	if (!text) /* no memory, or bytes that are not UTF-8 */
+		text = strdup("{\"ok\":false,\"error\":\"the answer cannot be put into JSON\"}");
+	if (!text)
+		return NULL;
+	*ret_len = strlen(text);
+	text[(*ret_len)++] = '\n';
+	return text;
+}
+
+static char *answer_error(const char *error, size_t *ret_len)
+{
+	return answer_format(json_pack("{s:b, s:s}", "ok", 0, "error", error), ret_len);
+}
+
+static char *answer_result(json_t *result, size_t *ret_len)
+{
+	size_t len;
+	_cleanup_free_ char *text = answer_format(
+		json_pack("{s:b, s:o}", "ok", 1, "result", result ? result : json_null()), &len);
+
+	if (text && len > SHUNT_PROTO_PENDING_MAX)
+		return answer_error("the answer is too long to be sent", ret_len);
+	*ret_len = len;
+	return TAKE_PTR(text);
+}
+
+static const struct control_verb *control_find(const struct control *control, const char *name)
+{
+	for (const struct control_verb *verb = control->verbs; verb->name; verb++) {
+		if (strcmp(verb->name, name) == 0)
+			return verb;
+	}
+	return NULL;
+}
+
+static char *control_ask(struct control *control, const json_t *request, size_t *ret_len)
+{
+	const char *name = json_string_value(json_object_get(request, "verb"));
+	const struct control_verb *verb;
+	_cleanup_free_ char *error = NULL;
+	json_t *result = NULL;
+	int r;
+
+	if (!json_is_object(request))
+		return answer_error("a question is a JSON object", ret_len);
+	if (!name)
+		return answer_error("a question has a \"verb\", a string", ret_len);
+	verb = control_find(control, name);
+	if (!verb)
+		return answer_error("this agent does not know that verb", ret_len);
+	r = verb->run(control->user, request, &result, &error);
+	if (r < 0)
+		return answer_error(error ? error : strerror(-r), ret_len);
+	return answer_result(result, ret_len);
+}
+
+static void on_client_timer_closed(uv_handle_t *handle)
+{
+	struct client *client = container_of((uv_timer_t *)handle, struct client, timer);
+
+	control_unref(client->control);
+	free(client->answer);
+	free(client);
+}
+
+static void on_client_poll_closed(uv_handle_t *handle)
+{
+	struct client *client = container_of((uv_poll_t *)handle, struct client, poll);
+
+	uv_close((uv_handle_t *)&client->timer, on_client_timer_closed);
+}
+
+static void client_close(struct client *client)
+{
+	*client->slot = NULL;
+	uv_timer_stop(&client->timer);
+	uv_close((uv_handle_t *)&client->poll, on_client_poll_closed);
+	close(client->fd);
+}
+
+static void on_client_timer(uv_timer_t *timer)
+{
+	client_close(container_of(timer, struct client, timer));
+}
+
+/* It took an answer, or some of it: it is not idle. Half a question is nothing. */
+static void client_touch(struct client *client)
+{
+	if (!client->control->closing)
+		uv_timer_start(&client->timer, on_client_timer, SHUNT_PROTO_IDLE_SECONDS * 1000, 0);
+}
+
+static char *client_newline(struct client *client)
+{
+	return memchr(client->buffer + client->begin, '\n', client->end - client->begin);
+}
+
+static bool client_receive(struct client *client)
+{
+	ssize_t n;
+
+	memmove(client->buffer, client->buffer + client->begin, client->end - client->begin);
+	client->end -= client->begin;
+	client->begin = 0;
+	n = recv(client->fd, client->buffer + client->end, sizeof(client->buffer) - client->end, 0);
+	if (n > 0)
+		client->end += n;
+	return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
+}
+
+/* Answers the first question in the buffer, if a whole one is there. */
+static bool client_ask(struct client *client)
+{
+	const char *line = client->buffer + client->begin, *newline = client_newline(client);
+	_cleanup_(cleanup_json_decref) json_t *request = NULL;
+
+	if (!newline && client->end - client->begin < sizeof(client->buffer))
+		return true;
+	client->answer_sent = 0;
+	if (!newline) {
+		client->last = true;
+		client->answer = answer_error("the question is too long", &client->answer_len);
+		return client->answer;
+	}
+	client->begin = newline + 1 - client->buffer;
+	request = json_loadb(line, newline - line, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
+	if (!request) {
+		client->last = true;
+		client->answer = answer_error("the question is not JSON", &client->answer_len);
+		return client->answer;
+	}
+	client->asking = true;
+	client->answer = control_ask(client->control, request, &client->answer_len);
+	client->asking = false;
+	return client->answer;
+}
+
+static bool client_send(struct client *client)
+{
+	ssize_t n = send(client->fd, client->answer + client->answer_sent,
+			 client->answer_len - client->answer_sent, MSG_NOSIGNAL);
+
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR;
+	client_touch(client);
+	client->answer_sent += n;
+	if (client->answer_sent < client->answer_len)
+		return true;
+	free(TAKE_PTR(client->answer));
+	return !client->last && !client->control->closing;
+}
+
+static void on_client(uv_poll_t *poll, int status, int events)
+{
+	struct client *client = container_of(poll, struct client, poll);
+	bool go_on = status == 0;
+
+	(void)events;
+	if (go_on && !client->answer && !client_newline(client))
+		go_on = client_receive(client);
+	if (go_on && !client->answer)
+		go_on = client_ask(client);
+	if (go_on && client->answer)
+		go_on = client_send(client);
+	if (go_on) {
+		/* A question that waits in the buffer makes no event of its own: to be writable is
+		 * one, and it comes after everybody else had their turn. */
+		events = client->answer || client_newline(client) ? UV_WRITABLE : UV_READABLE;
+		go_on = uv_poll_start(poll, events, on_client) == 0;
+	}
+	if (!go_on)
+		client_close(client);
+}
+
+static int client_new(struct control *control, struct client **slot, int fd)
+{
+	struct client *client = calloc(1, sizeof(*client));
+	int r;
+
+	if (!client)
+		return -ENOMEM;
+	r = uv_poll_init(control->poll.loop, &client->poll, fd);
+	if (r < 0) {
+		free(client);
+		return r;
+	}
+	uv_timer_init(control->poll.loop, &client->timer);
+	client->control = control;
+	client->slot = slot;
+	client->fd = fd;
+	control->refs++;
+	*slot = client;
+	client_touch(client);
+	r = uv_poll_start(&client->poll, UV_READABLE, on_client);
+	if (r < 0)
+		client_close(client);
+	return 0;
+}
+
+/* The socket of a new connection is empty: one short line always fits. */
+static void refuse(int fd, const char *error)
+{
+	size_t len;
+	_cleanup_free_ char *answer = answer_error(error, &len);
+
+	if (answer)
+		send(fd, answer, len, MSG_NOSIGNAL);
+	close(fd);
+}
+
+static void control_admit(struct control *control, int fd)
+{
+	size_t i = 0;
+
+	if (!control_socket_admits(&control->socket, fd)) {
+		refuse(fd, "permission denied: root and group " SHUNT_GROUP " may");
+		return;
+	}
+	while (i < ARRAY_SIZE(control->clients) && control->clients[i])
+		i++;
+	if (i == ARRAY_SIZE(control->clients))
+		refuse(fd, "too many connections are open; try again");
+	else if (client_new(control, &control->clients[i], fd) < 0)
+		close(fd);
+}
+
+static void on_connection(uv_poll_t *poll, int status, int events);
+
+static void on_retry(uv_timer_t *timer)
+{
+	struct control *control = container_of(timer, struct control, retry);
+
+	uv_poll_start(&control->poll, UV_READABLE, on_connection);
+}
+
+static void on_connection(uv_poll_t *poll, int status, int events)
+{
+	struct control *control = container_of(poll, struct control, poll);
+	int fd = accept4(control->socket.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	(void)status;
+	(void)events;
+	if (fd >= 0) {
+		control_admit(control, fd);
+	} else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+		/* Out of files or memory. The connection stays in the queue and would wake the loop
+		 * again and again; that files are free makes no event. */
+		uv_poll_stop(poll);
+		uv_timer_start(&control->retry, on_retry, RETRY_MS, 0);
+	}
+}
+
+int control_new(uv_loop_t *loop, const char *path, const struct control_verb *verbs, void *user,
+		struct control **ret)
+{
+	_cleanup_free_ struct control *control = calloc(1, sizeof(*control));
+	int r;
+
+	if (!control)
+		return -ENOMEM;
+	r = control_socket_init(&control->socket, path);
+	if (r < 0)
+		return r;
+	r = uv_poll_init(loop, &control->poll, control->socket.fd);
+	if (r < 0) {
+		control_socket_deinit(&control->socket);
+		return r;
+	}
+	uv_timer_init(loop, &control->retry);
+	control->verbs = verbs;
+	control->user = user;
+	control->refs = 1;
+	r = uv_poll_start(&control->poll, UV_READABLE, on_connection);
+	if (r < 0) {
+		control_close(TAKE_PTR(control));
+		return r;
+	}
+	*ret = TAKE_PTR(control);
+	return 0;
+}
+
+static void on_retry_closed(uv_handle_t *handle)
+{
+	control_unref(container_of((uv_timer_t *)handle, struct control, retry));
+}
+
+static void on_poll_closed(uv_handle_t *handle)
+{
+	struct control *control = container_of((uv_poll_t *)handle, struct control, poll);
+
+	uv_close((uv_handle_t *)&control->retry, on_retry_closed);
+}
+
+void control_close(struct control *control)
+{
+	control->closing = true;
+	uv_timer_stop(&control->retry);
+	uv_close((uv_handle_t *)&control->poll, on_poll_closed);
+	control_socket_deinit(&control->socket);
+	for (size_t i = 0; i < ARRAY_SIZE(control->clients); i++) {
+		struct client *client = control->clients[i];
+
+		if (!client)
+			continue;
+		if (client->answer || client->asking)
+			uv_timer_start(&client->timer, on_client_timer, GOODBYE_MS, 0);
+		else
+			client_close(client);
+	}
+}

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* One question to the agent, and its answer. */
+#pragma once
+
+#include <jansson.h>
+
+/*
+ * Asks the agent that listens on @socket_path; steals @request, of which NULL is one that could not
+ * be put together. Returns 0 and a new reference, or negative errno after it has said on stderr
+ * what is wrong: no agent, not allowed, or what the agent gave as the reason.
+ */
+int client_ask(const char *socket_path, json_t *request, json_t **ret_result);

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The commands of shuntctl: one file each, listed in the table in main.c. */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "out.h"
+#include "util/cleanup.h"
+
+#define EXIT_USAGE 2
+
+struct ctl {
+	const char *socket;
+	bool json; /* print what the agent answered as it is */
+};
+
+CLEANUP_DEFINE(json_t *, json_decref)
+CLEANUP_DEFINE(struct out_table *, out_table_free)
+
+#define _cleanup_json_	    _cleanup_(cleanup_json_decref)
+#define _cleanup_out_table_ _cleanup_(cleanup_out_table_free)
+
+/* Asks, and prints: as JSON, or by @print. Steals @request. Returns an exit status. */
+int cmd_query(const struct ctl *ctl, json_t *request, void (*print)(const json_t *result));
+
+/* Each returns an exit status; argv[0] is its name. */
+int cmd_cgroups(const struct ctl *ctl, int argc, char **argv);
+int cmd_counters(const struct ctl *ctl, int argc, char **argv);
+int cmd_detach(const struct ctl *ctl, int argc, char **argv);
+int cmd_exec(const struct ctl *ctl, int argc, char **argv);
+int cmd_explain(const struct ctl *ctl, int argc, char **argv);
+int cmd_meshes(const struct ctl *ctl, int argc, char **argv);
+int cmd_reload(const struct ctl *ctl, int argc, char **argv);
+int cmd_status(const struct ctl *ctl, int argc, char **argv);

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * shuntctl status: the agent, what it has loaded and attached, how full its maps are.
+ * Reads from: the agent.
+ * Writes to: stdout.
+ */
+#include "cmd.h"
+
+static long long number(const json_t *object, const char *key)
+{
+	return json_integer_value(json_object_get(object, key));
+}
+
+static void print_agent(struct out_table *table, const json_t *status)
+{
+	long long up = number(status, "uptime_seconds");
+
+	out_table_text(table, "agent");
+	out_table_text(table, "%s, ABI %lld, pid %lld, up %lld d %02lld:%02lld:%02lld",
+		       out_string(status, "version"), number(status, "abi"), number(status, "pid"),
+		       up / 86400, up / 3600 % 24, up / 60 % 60, up % 60);
+}
+
+static void print_cgroups(struct out_table *table, const json_t *cgroups)
+{
+	out_table_text(table, "cgroups");
+	out_table_text(table, "%lld known, %lld members, %lld sidecars", number(cgroups, "known"),
+		       number(cgroups, "members"), number(cgroups, "sidecars"));
+}
+
+static void print_status(const json_t *status)
+{
+	static const struct {
+		const char *label;
+		const char *key;
+	} plain[] = {
+		{"rung", "rung"},	{"config", "config"}, {"cgroup root", "cgroup_root"},
+		{"pin dir", "pin_dir"}, {"meshes", "meshes"},
+	};
+	_cleanup_out_table_ struct out_table *table = out_table_new("ll");
+	const json_t *item;
+	size_t i;
+
+	print_agent(table, status);
+	for (i = 0; i < ARRAY_SIZE(plain); i++) {
+		out_table_text(table, "%s", plain[i].label);
+		out_table_value(table, json_object_get(status, plain[i].key));
+	}
+	print_cgroups(table, json_object_get(status, "cgroups"));
+	json_array_foreach (json_object_get(status, "links"), i, item) {
+		out_table_text(table, "at %s", out_string(item, "cgroup"));
+		out_table_value(table, json_object_get(item, "programs"));
+	}
+	json_array_foreach (json_object_get(status, "maps"), i, item) {
+		out_table_text(table, "map %s", out_string(item, "name"));
+		out_table_text(table, "%lld of %lld", number(item, "used"), number(item, "max"));
+	}
+	json_array_foreach (json_object_get(status, "warnings"), i, item) {
+		out_table_text(table, "warning");
+		out_table_value(table, item);
+	}
+	out_table_print(table, stdout);
+}
+
+int cmd_status(const struct ctl *ctl, int argc, char **argv)
+{
+	(void)argc, (void)argv;
+	return cmd_query(ctl, json_pack("{s:s}", "verb", "status"), print_status);
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What shuntctl prints: columns for people, JSON for programs, one line for what went wrong.
+ * Control characters in what others have named come out as \xNN or \uNNNN, never as themselves.
+ * Without memory these end the program.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stdio.h>
+
+/* "shuntctl: …" on stderr. A text of several lines stands as it is. */
+__attribute__((format(printf, 1, 2))) void out_error(const char *format, ...);
+
+/* Any JSON value, indented, keys sorted. */
+void out_json(FILE *stream, const json_t *value);
+
+/* A string of @object; "-" if there is none. */
+const char *out_string(const json_t *object, const char *key);
+
+/* Rows of aligned columns, filled cell by cell. */
+struct out_table;
+
+/* @columns has one character for each column: 'l' aligns left, 'r' right. */
+struct out_table *out_table_new(const char *columns);
+struct out_table *out_table_free(struct out_table *table);
+
+/* The next cell. */
+__attribute__((format(printf, 2, 3))) void out_table_text(struct out_table *table,
+							  const char *format, ...);
+/* The next cell: a string, an integer, or an array of such; anything else prints as "-". */
+void out_table_value(struct out_table *table, const json_t *value);
+/* A whole row: a text for each column. */
+void out_table_row(struct out_table *table, ...);
+/* A whole row: a key of @object for each column. */
+void out_table_members(struct out_table *table, const json_t *object, ...);
+
+void out_table_print(const struct out_table *table, FILE *stream);

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+# Completion of shuntctl for bash; needs nothing but bash.
+# shellcheck shell=bash
+
+# Cgroups by their path below the mount, as shuntctl takes them; one part at a time.
+_shuntctl_cgroups()
+{
+	local mount path
+	mount=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts 2>/dev/null)
+	[ -n "$mount" ] || return
+	compopt -o nospace # more parts may follow
+	while IFS= read -r path; do
+		COMPREPLY+=("${path#"$mount"}")
+	done < <(compgen -d -- "$mount$1")
+}
+
+_shuntctl_files()
+{
+	compopt -o filenames
+	mapfile -t COMPREPLY < <(compgen -f -- "$1")
+}
+
+_shuntctl_commands='status counters meshes cgroups explain exec reload detach'
+
+_shuntctl()
+{
+	local word=${COMP_WORDS[COMP_CWORD]} i=1
+	COMPREPLY=()
+
+	# The options before the command, and the place of the command.
+	while [ "$i" -lt "$COMP_CWORD" ]; do
+		case ${COMP_WORDS[i]} in
+		-s) i=$((i + 2)) ;;
+		-*) i=$((i + 1)) ;;
+		*) break ;;
+		esac
+	done
+	if [ "$i" -gt "$COMP_CWORD" ]; then
+		_shuntctl_files "$word"
+		return
+	fi
+	if [ "$i" -eq "$COMP_CWORD" ]; then
+		mapfile -t COMPREPLY < <(compgen -W "$_shuntctl_commands -s -j --help --version" -- "$word")
+		return
+	fi
+
+	case ${COMP_WORDS[i]}:$((COMP_CWORD - i)) in
+	cgroups:1) mapfile -t COMPREPLY < <(compgen -W -a -- "$word") ;;
+	explain:1) _shuntctl_cgroups "$word" ;;
+	explain:2) mapfile -t COMPREPLY < <(compgen -W 'tcp: udp:' -- "$word") ;;
+	exec:1) _shuntctl_cgroups "$word" ;;
+	exec:2) COMPREPLY=(--) ;;
+	exec:3) mapfile -t COMPREPLY < <(compgen -c -- "$word") ;;
+	exec:*) _shuntctl_files "$word" ;;
+	esac
+}
+
+complete -F _shuntctl shuntctl
