@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The maps as the agent sees them; nobody else calls bpf_map_*_elem.
+ * Reads from: sync plans, the maps.
+ * Writes to: the maps.
+ */
+#include "maps.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "util/cleanup.h"
+
+int maps_put_cgroup(const struct maps *maps, uint64_t id, const struct shunt_cgroup *entry)
+{
+	return bpf_map_update_elem(maps->cgroups, &id, entry, BPF_ANY);
+}
+
+int maps_del_cgroup(const struct maps *maps, uint64_t id)
+{
+	int r = bpf_map_delete_elem(maps->cgroups, &id);
+
+	return r == -ENOENT ? 0 : r;
+}
+
+int maps_read(int map, struct table *table)
+{
+	_cleanup_free_ char *key = malloc(table->key_size);
+	_cleanup_free_ char *value = malloc(table->value_size);
+	const void *previous = NULL;
+	int r;
+
+	if (!key || !value)
+		return -ENOMEM;
+	while (!(r = bpf_map_get_next_key(map, previous, key))) {
+		/* Only the agent removes rows, so what was listed is there. */
+		r = bpf_map_lookup_elem(map, key, value);
+		r = r ?: table_add(table, key, value);
+		if (r)
+			return r;
+		previous = key;
+	}
+	table_sort(table);
+	return r == -ENOENT ? 0 : r;
+}
+
+int maps_write(int map, const struct table *table)
+{
+	int r = 0;
+
+	for (size_t i = 0; !r && i < table->n; i++)
+		r = bpf_map_update_elem(map, table_key(table, i), table_value(table, i), BPF_ANY);
+	return r;
+}
+
+int maps_remove(int map, const struct table *table)
+{
+	int r = 0;
+
+	for (size_t i = 0; !r && i < table->n; i++) {
+		r = bpf_map_delete_elem(map, table_key(table, i));
+		if (r == -ENOENT)
+			r = 0;
+	}
+	return r;
+}
+
+int maps_apply(int map, const struct sync_plan *plan)
+{
+	return maps_write(map, &plan->put) ?: maps_remove(map, &plan->del);
+}
+
+int maps_read_counters(const struct maps *maps, uint64_t ret[SHUNT_COUNTER_MAX])
+{
+	int cpus = libbpf_num_possible_cpus();
+	_cleanup_free_ uint64_t *values = NULL;
+	int r;
+
+	if (cpus < 0)
+		return cpus;
+	values = calloc(cpus, sizeof(*values));
+	if (!values)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < SHUNT_COUNTER_MAX; i++) {
+		uint64_t sum = 0;
+
+		r = bpf_map_lookup_elem(maps->counters, &i, values);
+		if (r)
+			return r;
+		for (int cpu = 0; cpu < cpus; cpu++)
+			sum += values[cpu];
+		ret[i] = sum;
+	}
+	return 0;
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The maps as the agent sees them: typed access, and whole tables read and brought up to date. */
+#pragma once
+
+#include <stdint.h>
+
+#include "shunt/abi.h"
+#include "sync.h"
+
+/* Borrowed from the loader. */
+struct maps {
+	int cgroups;
+	int meshes;
+	int cidrs;
+	int owners;
+	int counters;
+	int handover;
+	/* max_entries */
+	uint32_t cgroups_max;
+	uint32_t cidrs_max;
+	uint32_t owners_max;
+	uint32_t handover_max;
+};
+
+/* All return 0 or negative errno; -E2BIG: the map is full. */
+int maps_put_cgroup(const struct maps *maps, uint64_t id, const struct shunt_cgroup *entry);
+int maps_del_cgroup(const struct maps *maps, uint64_t id); /* 0 too if it was not there */
+
+/* All rows of a hash or LPM map; @table gives the shape and is empty before, sorted after. */
+int maps_read(int map, struct table *table);
+/* Writes what is new, then removes what is not wanted. Stops at the first failure. */
+int maps_apply(int map, const struct sync_plan *plan);
+/* Writes rows of an array map. */
+int maps_write(int map, const struct table *table);
+/* Removes the rows of @table, as far as they are there. */
+int maps_remove(int map, const struct table *table);
+
+/* Sums each counter over all CPUs. */
+int maps_read_counters(const struct maps *maps, uint64_t ret[SHUNT_COUNTER_MAX]);
