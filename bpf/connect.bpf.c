@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * cgroup/connect4, connect6: sends a connection to the sidecar before any packet exists.
+ * Reads from: shunt_cgroups, shunt_meshes, shunt_cidrs, shunt_owners, the kernel's routes.
+ * Writes to: the destination and the source of the socket, shunt_socks, counters.
+ */
+#include <linux/in.h>
+#include <linux/in6.h>
+
+#include "redirect.bpf.h"
+#include "source.bpf.h"
+
+/*
+ * Without more the kernel would choose 127.0.0.1 as the source on the way to the sidecar. The
+ * socket is bound to what it would have chosen without Shunt, so that program and sidecar see the
+ * same as without a proxy. The port is left open; a socket that has one was bound by its program,
+ * which may have left the address open: then getsockname alone can tell the truth.
+ */
+static __always_inline void connect_bind_source(struct bpf_sock_addr *ctx, struct shunt_sock *state)
+{
+	long r;
+
+	if (ctx->sk->src_port)
+		return;
+	if (ctx->family == AF_INET) {
+		struct sockaddr_in source = {
+			.sin_family = AF_INET,
+			.sin_addr.s_addr = state->source[3],
+		};
+
+		r = bpf_bind(ctx, (struct sockaddr *)&source, sizeof(source));
+	} else {
+		struct sockaddr_in6 source = {.sin6_family = AF_INET6};
+
+		addr_copy(source.sin6_addr.in6_u.u6_addr32, state->source);
+		r = bpf_bind(ctx, (struct sockaddr *)&source, sizeof(source));
+	}
+	if (!r) {
+		state->flags |= SHUNT_SOCK_BOUND;
+		count(SHUNT_COUNTER_source_kept);
+	}
+}
+
+/* Takes back what connect_bind_source() did for an earlier connect() that failed. */
+static __always_inline void connect_unbind_source(struct bpf_sock_addr *ctx)
+{
+	if (ctx->family == AF_INET) {
+		struct sockaddr_in any = {.sin_family = AF_INET};
+
+		bpf_bind(ctx, (struct sockaddr *)&any, sizeof(any));
+	} else {
+		struct sockaddr_in6 any = {.sin6_family = AF_INET6};
+
+		bpf_bind(ctx, (struct sockaddr *)&any, sizeof(any));
+	}
+}
+
+/* Notes in the socket's own storage what the program dialled and where it goes instead. */
+static __always_inline bool connect_remember(struct bpf_sock_addr *ctx,
+					     const struct decide_query *query,
+					     const struct shunt_endpoint *target, __u32 slot,
+					     bool source_open)
+{
+	struct shunt_sock *state;
+
+	/* An earlier connect() may have left an entry: it is overwritten, never refused. */
+	state = bpf_sk_storage_get(&shunt_socks, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!state)
+		return false;
+	state->dialled = query->destination;
+	state->actual = *target;
+	state->mesh = slot;
+	state->flags = SHUNT_SOCK_REDIRECTED | (state->flags & SHUNT_SOCK_BOUND);
+	if (!source_open)
+		return true;
+	if (source_foretell((__u64)kernel_sock(ctx->sk), query->destination.addr, state->source)) {
+		count(SHUNT_COUNTER_source_unknown);
+		return true;
+	}
+	state->flags |= SHUNT_SOCK_SOURCE;
+	connect_bind_source(ctx, state);
+	return true;
+}
+
+/* Returns the verdict of the hook; *@ret_redirected: *@target has to be written to the context. */
+static __always_inline int connect_decide(struct bpf_sock_addr *ctx, struct decide_query *query,
+					  struct shunt_endpoint *target, bool *ret_redirected)
+{
+	struct redirect_asker asker = {.ctx = ctx};
+	struct bpf_sock *sk = ctx->sk;
+	enum shunt_outcome outcome;
+	struct shunt_sock *before;
+	bool bound_by_us = false, chosen_by_kernel = false;
+	__be32 source[4];
+	__u32 slot = 0;
+
+	count(SHUNT_COUNTER_connect_seen);
+	before = bpf_sk_storage_get(&shunt_socks, sk, NULL, 0);
+	redirect_read_source(sk, source);
+	if (before && before->flags & SHUNT_SOCK_BOUND && !sk->src_port)
+		bound_by_us = true;
+	/* Only UDP is connected again without more: its address was chosen for the redirect. */
+	if (before && before->flags & SHUNT_SOCK_REDIRECTED && sk->state == BPF_TCP_ESTABLISHED)
+		chosen_by_kernel = true;
+	query->protocol = ctx->protocol;
+	query->source_loopback = !bound_by_us && !chosen_by_kernel && addr_loopback(source);
+
+	/* The hook runs twice for one connect() where attachments overlap, as they do for an
+	 * instant when the agent moves them: the second run finds the work done. */
+	if (before && before->flags & SHUNT_SOCK_REDIRECTED &&
+	    endpoint_equal(&before->actual, &query->destination))
+		return redirect_conclude(SHUNT_COUNTER_connect_redirected, SHUNT_OUTCOME_already);
+
+	outcome = redirect_decide(&asker, sk, query, &slot, target);
+	if (before && bound_by_us)
+		connect_unbind_source(ctx);
+	if (outcome == SHUNT_OUTCOME_redirected &&
+	    !connect_remember(ctx, query, target, slot,
+			      bound_by_us || chosen_by_kernel || addr_unspecified(source)))
+		outcome = redirect_no_memory(slot);
+	if (outcome == SHUNT_OUTCOME_redirected) {
+		*ret_redirected = true;
+		if (decide_is_dns(query))
+			count(SHUNT_COUNTER_dns_redirected);
+	} else if (before && !chosen_by_kernel) { /* it stays as it is where connect() fails */
+		before->flags &= SHUNT_SOCK_BOUND;
+	}
+	return redirect_conclude(SHUNT_COUNTER_connect_redirected, outcome);
+}
+
+SEC("cgroup/connect4")
+int shunt_connect4(struct bpf_sock_addr *ctx)
+{
+	struct shunt_endpoint target = {};
+	struct decide_query query = {};
+	bool redirected = false;
+	int verdict;
+
+	redirect_read_v4(ctx, &query.destination);
+	verdict = connect_decide(ctx, &query, &target, &redirected);
+	if (redirected)
+		redirect_write_v4(ctx, &target);
+	return verdict;
+}
+
+SEC("cgroup/connect6")
+int shunt_connect6(struct bpf_sock_addr *ctx)
+{
+	struct shunt_endpoint target = {};
+	struct decide_query query = {};
+	bool redirected = false;
+	int verdict;
+
+	redirect_read_v6(ctx, &query.destination);
+	verdict = connect_decide(ctx, &query, &target, &redirected);
+	if (redirected)
+		redirect_write_v6(ctx, &target);
+	return verdict;
+}
+
+char LICENSE[] SEC("license") __weak = "Dual BSD/GPL";

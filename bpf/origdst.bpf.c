@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * cgroup/getsockopt, on the sidecars' cgroups: answers SO_ORIGINAL_DST and IP6T_SO_ORIGINAL_DST on
+ * an accepted socket as netfilter would. Every other option passes as the kernel answered it.
+ * Reads from: shunt_socks.
+ * Writes to: the option's value, counters.
+ */
+#include <linux/errno.h>
+
+#include <linux/bpf.h>
+#include <linux/in.h>
+#include <linux/in6.h>
+
+#include "addr.bpf.h"
+#include "maps.bpf.h"
+#include "stats.bpf.h"
+
+#define SOL_IP		0
+#define SOL_IPV6	41
+#define SO_ORIGINAL_DST 80 /* <linux/netfilter_ipv4.h>; IP6T_SO_ORIGINAL_DST is the same number */
+#define AF_INET		2
+#define AF_INET6	10
+
+/* The kernel copies no more than a page of the value to the program and back. Above that it may
+ * only be told to leave its own answer alone: Documentation/bpf/prog_cgroup_sockopt.rst. */
+#define ORIGDST_PAGE 4096
+
+/* Not Shunt's to answer: what the kernel says stands. */
+static __always_inline int origdst_pass(struct bpf_sockopt *ctx)
+{
+	if (ctx->optlen > ORIGDST_PAGE)
+		ctx->optlen = 0;
+	return 1;
+}
+
+/* netfilter refuses a buffer that is too small with EINVAL. */
+static __always_inline int origdst_too_small(void)
+{
+	bpf_set_retval(-EINVAL);
+	return 1;
+}
+
+static __always_inline int origdst_answer(struct bpf_sockopt *ctx, int size)
+{
+	ctx->optlen = size;
+	bpf_set_retval(0);
+	count(SHUNT_COUNTER_origdst_answered);
+	return 1;
+}
+
+static __always_inline int origdst_answer_v4(struct bpf_sockopt *ctx,
+					     const struct shunt_endpoint *dialled)
+{
+	struct sockaddr_in *name = ctx->optval;
+	void *end = ctx->optval_end;
+
+	if ((void *)(name + 1) > end)
+		return origdst_too_small();
+	__builtin_memset(name, 0, sizeof(*name));
+	name->sin_family = AF_INET;
+	name->sin_port = dialled->port;
+	name->sin_addr.s_addr = dialled->addr[3];
+	return origdst_answer(ctx, sizeof(*name));
+}
+
+static __always_inline int origdst_answer_v6(struct bpf_sockopt *ctx,
+					     const struct shunt_endpoint *dialled)
+{
+	struct sockaddr_in6 *name = ctx->optval;
+	void *end = ctx->optval_end;
+
+	if ((void *)(name + 1) > end)
+		return origdst_too_small();
+	__builtin_memset(name, 0, sizeof(*name));
+	name->sin6_family = AF_INET6;
+	name->sin6_port = dialled->port;
+	addr_copy(name->sin6_addr.in6_u.u6_addr32, dialled->addr);
+	return origdst_answer(ctx, sizeof(*name));
+}
+
+SEC("cgroup/getsockopt")
+int shunt_origdst(struct bpf_sockopt *ctx)
+{
+	struct shunt_sock *state;
+	bool v4;
+
+	if (ctx->optname != SO_ORIGINAL_DST || (ctx->level != SOL_IP && ctx->level != SOL_IPV6))
+		return origdst_pass(ctx);
+	state = ctx->sk ? bpf_sk_storage_get(&shunt_socks, ctx->sk, NULL, 0) : NULL;
+	if (!state || !(state->flags & SHUNT_SOCK_ACCEPTED)) {
+		count(SHUNT_COUNTER_origdst_unknown);
+		return origdst_pass(ctx);
+	}
+	/* A dual-stack listener's IPv4 connections are asked about at SOL_IP. */
+	v4 = addr_v4_mapped(state->dialled.addr);
+	if (v4 && ctx->level == SOL_IP)
+		return origdst_answer_v4(ctx, &state->dialled);
+	if (!v4 && ctx->level == SOL_IPV6)
+		return origdst_answer_v6(ctx, &state->dialled);
+	count(SHUNT_COUNTER_origdst_unknown);
+	return origdst_pass(ctx);
+}
+
+char LICENSE[] SEC("license") __weak = "Dual BSD/GPL";

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What connect and sendmsg share: the question put to decide.bpf.h, from a struct bpf_sock_addr,
+ * and the answers to the questions it asks back, from the maps.
+ */
+#pragma once
+
+#include <linux/errno.h>
+
+#include <linux/bpf.h>
+#include <linux/in.h>
+
+#include "cgroup.bpf.h"
+#include "decide.bpf.h"
+#include "maps.bpf.h"
+#include "stats.bpf.h"
+
+#define AF_INET	 2
+#define AF_INET6 10
+
+struct redirect_asker {
+	struct bpf_sock_addr *ctx;
+	bool listener_covered; /* the hooks run for the socket that listens */
+};
+
+static __always_inline bool decide_cidr(void *asker, __u32 mesh, enum shunt_cidr_kind kind,
+					const __be32 addr[4])
+{
+	struct shunt_cidr_key key = {
+		.prefix_len = 32 + 128,
+		.scope = bpf_htonl(SHUNT_CIDR_SCOPE(mesh, kind)),
+	};
+
+	addr_copy(key.addr, addr);
+	return bpf_map_lookup_elem(&shunt_cidrs, &key) != NULL;
+}
+
+static __always_inline bool decide_owner(void *asker, __u32 mesh, enum shunt_owner_kind kind,
+					 __u32 id)
+{
+	struct shunt_owner_key key = {.mesh = mesh, .kind = kind, .id = id};
+
+	return bpf_map_lookup_elem(&shunt_owners, &key) != NULL;
+}
+
+/* Asks the kernel, not a health check: there is no delay, and nothing to remember or to go stale.
+ */
+static __always_inline bool decide_listening(void *asker, const struct shunt_endpoint *endpoint,
+					     __u32 protocol)
+{
+	struct redirect_asker *a = asker;
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *listener;
+	__u32 size;
+
+	if (addr_v4_mapped(endpoint->addr)) {
+		tuple.ipv4.daddr = endpoint->addr[3];
+		tuple.ipv4.dport = endpoint->port;
+		size = sizeof(tuple.ipv4);
+	} else {
+		addr_copy(tuple.ipv6.daddr, endpoint->addr);
+		tuple.ipv6.dport = endpoint->port;
+		size = sizeof(tuple.ipv6);
+	}
+	if (protocol == IPPROTO_TCP)
+		listener = bpf_sk_lookup_tcp(a->ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	else
+		listener = bpf_sk_lookup_udp(a->ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	if (!listener)
+		return false;
+	if (protocol == IPPROTO_UDP)
+		a->listener_covered = cgroup_classify(kernel_sock(listener)) != NULL;
+	bpf_sk_release(listener);
+	return true;
+}
+
+static __always_inline void redirect_read_v4(struct bpf_sock_addr *ctx, struct shunt_endpoint *ret)
+{
+	addr_set_v4(ret->addr, ctx->user_ip4);
+	ret->port = ctx->user_port;
+	ret->pad = 0;
+}
+
+static __always_inline void redirect_read_v6(struct bpf_sock_addr *ctx, struct shunt_endpoint *ret)
+{
+	ret->addr[0] = ctx->user_ip6[0];
+	ret->addr[1] = ctx->user_ip6[1];
+	ret->addr[2] = ctx->user_ip6[2];
+	ret->addr[3] = ctx->user_ip6[3];
+	ret->port = ctx->user_port;
+	ret->pad = 0;
+}
+
+static __always_inline void redirect_write_v4(struct bpf_sock_addr *ctx,
+					      const struct shunt_endpoint *endpoint)
+{
+	ctx->user_ip4 = endpoint->addr[3];
+	ctx->user_port = endpoint->port;
+}
+
+static __always_inline void redirect_write_v6(struct bpf_sock_addr *ctx,
+					      const struct shunt_endpoint *endpoint)
+{
+	ctx->user_ip6[0] = endpoint->addr[0];
+	ctx->user_ip6[1] = endpoint->addr[1];
+	ctx->user_ip6[2] = endpoint->addr[2];
+	ctx->user_ip6[3] = endpoint->addr[3];
+	ctx->user_port = endpoint->port;
+}
+
+/* The local address of the socket, as far as it is bound; unspecified otherwise. */
+static __always_inline void redirect_read_source(struct bpf_sock *sk, __be32 ret[4])
+{
+	__be32 v4 = sk->src_ip4;
+
+	/* Keeps clang from choosing one of two addresses in *sk first and loading after: the
+	 * verifier forbids computing with the pointer. */
+	barrier_var(v4);
+	if (sk->family == AF_INET) {
+		addr_set_v4(ret, v4);
+		return;
+	}
+	ret[0] = sk->src_ip6[0];
+	ret[1] = sk->src_ip6[1];
+	ret[2] = sk->src_ip6[2];
+	ret[3] = sk->src_ip6[3];
+}
+
+/* The whole decision; *@ret_slot is the mesh if the outcome is a redirect or for want of a sidecar.
+ */
+static __always_inline enum shunt_outcome
+redirect_decide(struct redirect_asker *asker, struct bpf_sock *sk, struct decide_query *query,
+		__u32 *ret_slot, struct shunt_endpoint *ret_target)
+{
+	enum shunt_outcome outcome = decide_protocol(query);
+	struct shunt_cgroup *cgroup;
+	struct shunt_mesh *mesh;
+	__u64 owner;
+
+	if (outcome != SHUNT_OUTCOME_MAX)
+		return outcome;
+	cgroup = cgroup_classify(kernel_sock(sk));
+	outcome = decide_early(cgroup);
+	if (outcome != SHUNT_OUTCOME_MAX || !cgroup)
+		return outcome;
+
+	*ret_slot = cgroup->mesh;
+	mesh = bpf_map_lookup_elem(&shunt_meshes, ret_slot);
+	if (!mesh)
+		return SHUNT_OUTCOME_unclassified;
+	owner = bpf_get_current_uid_gid();
+	query->uid = owner;
+	query->gid = owner >> 32;
+	query->device = sk->bound_dev_if;
+	return decide(asker, *ret_slot, mesh, query, ret_target);
+}
+
+/* What the program gets when its call is refused: 0 makes the kernel fail it with this error. */
+static __always_inline int redirect_refuse(int error)
+{
+	bpf_set_retval(error);
+	return 0;
+}
+
+/* The outcome when there is no memory for the socket's state: as if the sidecar were down. */
+static __always_inline enum shunt_outcome redirect_no_memory(__u32 slot)
+{
+	struct shunt_mesh *mesh = bpf_map_lookup_elem(&shunt_meshes, &slot);
+
+	return mesh && mesh->flags & SHUNT_MESH_DOWN_BYPASS ? SHUNT_OUTCOME_bypassed_no_memory
+							    : SHUNT_OUTCOME_refused_no_memory;
+}
+
+/* Counts @outcome in the group of counters that begins at @base; what the hook has to return. */
+static __always_inline int redirect_conclude(__u32 base, enum shunt_outcome outcome)
+{
+	count(base + outcome);
+	if (outcome == SHUNT_OUTCOME_refused_sidecar_down)
+		return redirect_refuse(-ECONNREFUSED);
+	if (outcome == SHUNT_OUTCOME_refused_no_memory)
+		return redirect_refuse(-ENOMEM);
+	return 1;
+}
