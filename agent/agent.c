@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The agent as a whole.
+ * Reads from: the configuration, signals.
+ * Writes to: every module, in the order of the data flow.
+ */
+#include "agent.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <linux/magic.h>
+#include <linux/membarrier.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "notify.h"
+#include "util/cleanup.h"
+#include "verbs.h"
+
+static int agent_find_cgroup_root(struct agent *agent)
+{
+	int r;
+
+	if (agent->config->cgroup_root) {
+		agent->cgroup_root = strdup(agent->config->cgroup_root);
+		return agent->cgroup_root ? 0 : -ENOMEM;
+	}
+	r = cgroup_find_mount(&agent->cgroup_root);
+	if (r == -ENOENT)
+		log_error("no cgroup2 file system is mounted; set cgroup_root, or mount one");
+	return r;
+}
+
+static int agent_check_cgroup_root(const char *path)
+{
+	struct statfs fs;
+
+	if (statfs(path, &fs))
+		return log_errno(-errno, "cgroup_root %s", path);
+	if (fs.f_type == CGROUP2_SUPER_MAGIC)
+		return 0;
+	log_error("cgroup_root %s is not in a cgroup2 file system", path);
+	return -EINVAL;
+}
+
+static int agent_load(struct agent *agent)
+{
+	const struct config *config = agent->config;
+	struct loader_options options = {
+		.pin_dir = config->pin_dir,
+		.flows = config->limit_flows,
+		.cgroups = config->limit_cgroups,
+		.rules = config->limit_rules,
+	};
+	int r = loader_new(&options, &agent->loader);
+
+	if (r == LOADER_E_BUSY)
+		log_error("another agent is running with pin_dir %s", config->pin_dir);
+	else if (r == LOADER_E_NOT_BPFFS)
+		log_error(
+			"pin_dir %s is not on a bpf file system; mount one with: mount -t bpf bpf /sys/fs/bpf",
+			config->pin_dir);
+	else if (r)
+		log_errno(r, "the programs could not be loaded; log_level = debug says more");
+	if (r)
+		return r;
+	for (const char *const *map = loader_replaced_maps(agent->loader); *map; map++)
+		log_warning("map %s of an earlier agent has another size and was made anew", *map);
+	return 0;
+}
+
+/* The half of the mesh slots that no cgroup refers to. */
+static int agent_free_slots(struct agent *agent, unsigned int *ret)
+{
+	struct table cgroups = TABLE_INIT(uint64_t, struct shunt_cgroup);
+	bool low = false;
+	int r = maps_read(loader_maps(agent->loader)->cgroups, &cgroups);
+
+	for (size_t i = 0; !r && i < cgroups.n; i++) {
+		const struct shunt_cgroup *entry = table_value(&cgroups, i);
+
+		low |= entry->role != SHUNT_ROLE_NONE && entry->mesh < SHUNT_MESHES_MAX;
+	}
+	table_deinit(&cgroups);
+	*ret = low ? SHUNT_MESHES_MAX : 0;
+	return r;
+}
+
+/* Removes the rows of a map that @want has not. */
+static int agent_remove_others(int map, const struct table *want)
+{
+	struct table have = {.key_size = want->key_size, .value_size = want->value_size};
+	struct sync_plan plan = {};
+	int r;
+
+	r = maps_read(map, &have);
+	r = r ?: sync_diff(&have, want, &plan);
+	r = r ?: maps_remove(map, &plan.del);
+	sync_plan_deinit(&plan);
+	table_deinit(&have);
+	return r;
+}
+
+static int agent_write_rules(struct agent *agent, const struct policy *policy)
+{
+	const struct maps *maps = loader_maps(agent->loader);
+
+	return maps_write(maps->meshes, &policy->meshes) ?:
+	       maps_write(maps->cidrs, &policy->cidrs) ?:
+	       maps_write(maps->owners, &policy->owners);
+}
+
+static int agent_remove_rules(struct agent *agent, const struct policy *keep)
+{
+	const struct maps *maps = loader_maps(agent->loader);
+
+	return agent_remove_others(maps->cidrs, &keep->cidrs)
+		       ?: agent_remove_others(maps->owners, &keep->owners);
+}
+
+/*
+ * Puts @config in force, at start and on reload alike. The new rules are written beside the old
+ * ones under mesh slots of their own; then each cgroup's entry is switched to them by one write. A
+ * hook reads that entry once, so it sees the old rules or the new ones, never a mix. @config is
+ * taken on success.
+ */
+static int agent_apply(struct agent *agent, struct config *config)
+{
+	struct policy *policy = NULL;
+	unsigned int slots;
+	int r;
+
+	r = agent_free_slots(agent, &slots);
+	r = r ?: policy_new(config, slots, &policy);
+	if (r == -E2BIG)
+		return log_errno(r, "more rules than limits.rules = %u", config->limit_rules);
+	if (r)
+		return r;
+	r = agent_write_rules(agent, policy);
+	if (r == -E2BIG)
+		log_error(
+			"more rules than fit beside those in force; restart the agent to apply limits.rules");
+	r = r ?: enrol_set_policy(agent->enrol, policy);
+	if (r) {
+		if (agent->policy)
+			agent_remove_rules(agent, agent->policy);
+		policy_free(policy);
+		return r;
+	}
+
+	/* A hook that read its cgroup's entry before the switch may still be looking at the old
+	 * rules. Hooks run under RCU, and this waits for a grace period. */
+	syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+	r = agent_remove_rules(agent, policy);
+	if (r)
+		log_errno(r, "rules that are not in force any more could not be removed");
+	policy_free(agent->policy);
+	agent->policy = policy;
+	if (agent->config != config)
+		config_free(agent->config);
+	agent->config = config;
+	return 0;
+}
+
+static bool agent_same(const char *a, const char *b)
+{
+	return a == b || (a && b && !strcmp(a, b));
+}
+
+static void agent_warn_of_restart(const struct config *now, const struct config *next)
+{
+	if (!agent_same(now->pin_dir, next->pin_dir) ||
+	    !agent_same(now->control_socket, next->control_socket) ||
+	    !agent_same(now->cgroup_root, next->cgroup_root) ||
+	    now->limit_flows != next->limit_flows || now->limit_cgroups != next->limit_cgroups ||
+	    now->limit_rules != next->limit_rules)
+		log_warning(
+			"changes of pin_dir, control_socket, cgroup_root and [limits] take effect when the agent is started again");
+}
+
+static void agent_set_log_level(const struct config *config)
+{
+	enum log_level level;
+
+	if (!log_level_parse(config->log_level, &level))
+		log_set_level(level);
+}
+
+/* Takes out what a start that failed has put in. What an earlier agent left stays in force. */
+static void agent_unload(struct agent *agent)
+{
+	enrol_close(TAKE_PTR(agent->enrol));
+	if (agent->loader && !loader_has_links(agent->loader))
+		loader_remove_all(agent->loader);
+	agent->loader = loader_free(agent->loader);
+	free(TAKE_PTR(agent->cgroup_root));
+}
+
+/* Climbs to the rung "redirect": programs loaded, cgroups enrolled, programs attached. */
+static int agent_redirect(struct agent *agent)
+{
+	int r;
+
+	r = agent_find_cgroup_root(agent);
+	r = r ?: agent_check_cgroup_root(agent->cgroup_root);
+	r = r ?: agent_load(agent);
+	if (!r) {
+		r = enrol_new(&agent->loop, agent->cgroup_root, agent->loader, &agent->enrol);
+		if (r)
+			log_errno(r, "cgroups below %s cannot be watched", agent->cgroup_root);
+	}
+	r = r ?: agent_apply(agent, agent->config);
+	if (r)
+		agent_unload(agent);
+	return r;
+}
+
+/* The ladder. A second agent is no reason to go down a rung. */
+static int agent_climb(struct agent *agent)
+{
+	int r = agent_redirect(agent);
+
+	agent->off = r != 0;
+	if (!r || r == LOADER_E_BUSY || agent->config->fallback == CONFIG_FALLBACK_FAIL)
+		return r;
+	log_error("nothing is redirected: fallback = off; mend what stands above and reload");
+	return 0;
+}
+
+int agent_reload(struct agent *agent, struct config_problems *problems)
+{
+	struct config *config = NULL;
+	int r;
+
+	r = config_load(agent->config->path, problems, &config);
+	if (r)
+		return r;
+	notify_reloading();
+	if (agent->off) {
+		config_free(agent->config);
+		agent->config = config;
+		r = agent_redirect(agent);
+		agent->off = r != 0;
+	} else {
+		agent_warn_of_restart(agent->config, config);
+		r = agent_apply(agent, config);
+		if (r)
+			config_free(config);
+	}
+	agent_set_log_level(agent->config);
+	notify_send("READY=1");
+	return r < 0 || !r ? r : -EBUSY;
+}
+
+static void agent_stop(struct agent *agent)
+{
+	notify_send("STOPPING=1");
+	if (agent->control)
+		control_close(TAKE_PTR(agent->control));
+	enrol_close(TAKE_PTR(agent->enrol));
+	for (size_t i = 0; i < ARRAY_SIZE(agent->signals); i++)
+		if (!uv_is_closing((uv_handle_t *)&agent->signals[i]))
+			uv_close((uv_handle_t *)&agent->signals[i], NULL);
+}
+
+int agent_detach(struct agent *agent)
+{
+	int r = agent->off ? 0 : loader_remove_all(agent->loader);
+
+	if (r)
+		log_errno(r, "%s could not be removed", agent->config->pin_dir);
+	else
+		log_info("everything is taken out");
+	agent_stop(agent);
+	return r;
+}
+
+static void agent_reload_by_signal(struct agent *agent)
+{
+	struct config_problems problems = {};
+	int r = agent_reload(agent, &problems);
+
+	for (size_t i = 0; i < problems.n; i++)
+		log_warning("%s", problems.items[i].text);
+	if (r)
+		log_error("not reloaded: the configuration in force stays");
+	else
+		log_info("reloaded %s", agent->config->path);
+	config_problems_deinit(&problems);
+}
+
+static void agent_on_signal(uv_signal_t *handle, int signum)
+{
+	struct agent *agent = handle->data;
+
+	if (signum == SIGHUP) {
+		agent_reload_by_signal(agent);
+		return;
+	}
+	log_info("stopping; redirection stays in force until `shuntctl detach` or the next start");
+	agent_stop(agent);
+}
+
+static int agent_start_signals(struct agent *agent)
+{
+	static const int signums[] = {SIGTERM, SIGINT, SIGHUP};
+	int r = 0;
+
+	signal(SIGPIPE, SIG_IGN);
+	for (size_t i = 0; i < ARRAY_SIZE(signums); i++) {
+		uv_signal_init(&agent->loop, &agent->signals[i]);
+		agent->signals[i].data = agent;
+		r = r ?: uv_signal_start(&agent->signals[i], agent_on_signal, signums[i]);
+	}
+	return r;
+}
+
+static int agent_start(struct agent *agent)
+{
+	const struct config *config = agent->config;
+	int r;
+
+	agent->started = time(NULL);
+	r = agent_climb(agent);
+	if (r)
+		return r;
+	r = control_new(&agent->loop, config->control_socket, verbs_table(), agent,
+			&agent->control);
+	if (r)
+		return log_errno(r, "control socket %s", config->control_socket);
+	return 0;
+}
+
+static void agent_say_ready(struct agent *agent)
+{
+	struct enrol_totals totals;
+
+	if (agent->off)
+		return;
+	totals = enrol_totals(agent->enrol);
+	log_info("ready: %zu meshes, %zu cgroups, of these %zu members and %zu sidecars",
+		 agent->config->n_meshes, totals.known, totals.members, totals.sidecars);
+}
+
+int agent_run(struct config *config)
+{
+	struct agent agent = {.config = config};
+	int r;
+
+	agent_set_log_level(config);
+	log_adopt_libbpf();
+	uv_loop_init(&agent.loop);
+	r = agent_start_signals(&agent);
+	r = r ?: agent_start(&agent);
+	if (r) {
+		agent_stop(&agent);
+	} else {
+		agent_say_ready(&agent);
+		notify_send("READY=1");
+	}
+	uv_run(&agent.loop, UV_RUN_DEFAULT);
+	if (uv_loop_close(&agent.loop))
+		assert(!"a handle was left open");
+	policy_free(agent.policy);
+	loader_free(agent.loader);
+	config_free(agent.config);
+	free(agent.cgroup_root);
+	return r ? 1 : 0;
+}

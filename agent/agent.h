@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The agent as a whole: owns the loop and every module, starts them in order, stops them in
+ * reverse. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <time.h>
+#include <uv.h>
+
+#include "config.h"
+#include "control.h"
+#include "enrol.h"
+#include "loader.h"
+#include "policy.h"
+
+struct agent {
+	uv_loop_t loop;
+	uv_signal_t signals[3]; /* SIGTERM, SIGINT, SIGHUP */
+	struct config *config;
+	struct control *control;
+	bool off; /* the lowest rung of the ladder: nothing is redirected, and the next three are NULL */
+	struct policy *policy;
+	struct loader *loader;
+	struct enrol *enrol;
+	char *cgroup_root;
+	time_t started;
+};
+
+/* Runs until a signal or `shuntctl detach` ends it. Returns the exit code of the process. Takes
+ * @config, which is complete. */
+int agent_run(struct config *config);
+
+/* Applies the configuration file again: all or nothing. @problems gets what is wrong with it. */
+int agent_reload(struct agent *agent, struct config_problems *problems);
+/* Takes everything out of the kernel and ends the loop. */
+int agent_detach(struct agent *agent);

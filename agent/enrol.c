@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Keeps map entries and attachments in step with the cgroups that there are.
+ * Reads from: cgroup (what comes and goes), policy (what it is).
+ * Writes to: maps, loader; the log, once for each thing that goes wrong.
+ */
+#include "enrol.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "log.h"
+#include "util/cleanup.h"
+
+#define ENROL_WARNINGS_MAX 64
+
+struct enrol {
+	struct cgroup_tree *tree;
+	struct loader *loader;
+	const struct maps *maps;
+	const struct policy *policy;
+	char *root;
+	bool settled; /* attachments follow cgroups as they come; else enrol_set_policy() does it */
+	bool full;    /* said so already */
+	struct enrol_totals totals;
+	char *warnings[ENROL_WARNINGS_MAX + 1];
+	size_t n_warnings;
+};
+
+static void enrol_free(struct enrol *enrol)
+{
+	for (size_t i = 0; i < enrol->n_warnings; i++)
+		free(enrol->warnings[i]);
+	free(enrol->root);
+	free(enrol);
+}
+
+/* Logs @format and keeps it for `shuntctl status`; once. */
+__attribute__((format(printf, 2, 3))) static void enrol_warn(struct enrol *enrol,
+							     const char *format, ...)
+{
+	_cleanup_free_ char *text = NULL;
+	va_list args;
+	int r;
+
+	va_start(args, format);
+	r = vasprintf(&text, format, args);
+	va_end(args);
+	if (r < 0) {
+		text = NULL;
+		return;
+	}
+	for (size_t i = 0; i < enrol->n_warnings; i++)
+		if (!strcmp(enrol->warnings[i], text))
+			return;
+	log_warning("%s", text);
+	if (enrol->n_warnings < ENROL_WARNINGS_MAX)
+		enrol->warnings[enrol->n_warnings++] = TAKE_PTR(text);
+}
+
+static void enrol_clear_warnings(struct enrol *enrol)
+{
+	while (enrol->n_warnings) {
+		free(enrol->warnings[--enrol->n_warnings]);
+		enrol->warnings[enrol->n_warnings] = NULL;
+	}
+}
+
+static void enrol_count(struct enrol *enrol, const struct enrol_member *member, int by)
+{
+	enrol->totals.known += by;
+	if (member->match.entry.role == SHUNT_ROLE_MEMBER)
+		enrol->totals.members += by;
+	if (member->match.entry.role == SHUNT_ROLE_SIDECAR)
+		enrol->totals.sidecars += by;
+	if (!member->in_map)
+		enrol->totals.missing += by;
+}
+
+static void enrol_write(struct enrol *enrol, const struct cgroup_node *node,
+			struct enrol_member *member)
+{
+	int r = maps_put_cgroup(enrol->maps, node->id, &member->match.entry);
+
+	member->in_map = !r;
+	if (r == -E2BIG && !enrol->full) {
+		enrol->full = true;
+		log_error(
+			"more cgroups than limits.cgroups = %u: new ones are not redirected; raise it",
+			enrol->maps->cgroups_max);
+	} else if (r && r != -E2BIG) {
+		log_errno(r, "cgroup %s could not be enrolled", node->path);
+	}
+}
+
+static void enrol_match(struct enrol *enrol, const struct cgroup_node *node,
+			struct policy_match *ret)
+{
+	const struct enrol_member *parent = node->parent ? node->parent->user : NULL;
+
+	policy_classify(enrol->policy, node->path, parent ? &parent->match : NULL, ret);
+	if (ret->rival)
+		enrol_warn(enrol,
+			   "cgroup %s: mesh %s claims it, and so does mesh %s; the first in "
+			   "the file wins",
+			   node->path, ret->mesh->name, ret->rival->name);
+}
+
+static const struct policy_attach_point *enrol_attach_point(const struct policy *policy,
+							    const char *path)
+{
+	for (size_t i = 0; i < policy->attach.n; i++)
+		if (!strcmp(policy->attach.items[i].path, path))
+			return &policy->attach.items[i];
+	return NULL;
+}
+
+static int enrol_attach(struct enrol *enrol, const struct cgroup_node *node, unsigned int hooks)
+{
+	_cleanup_free_ char *path = NULL;
+
+	if (asprintf(&path, "%s%s", enrol->root, node->path) < 0)
+		return -ENOMEM;
+	return loader_attach(enrol->loader, path, node->id, hooks);
+}
+
+static void enrol_added(void *user, struct cgroup_node *node)
+{
+	const struct policy_attach_point *point;
+	struct enrol *enrol = user;
+	struct enrol_member *member;
+	int r;
+
+	member = calloc(1, sizeof(*member));
+	if (!member) {
+		log_error("no memory: cgroup %s is not enrolled", node->path);
+		return;
+	}
+	enrol_match(enrol, node, &member->match);
+	node->user = member;
+	enrol_write(enrol, node, member);
+	enrol_count(enrol, member, 1);
+	if (!enrol->settled)
+		return;
+	point = enrol_attach_point(enrol->policy, node->path);
+	r = point ? enrol_attach(enrol, node, point->hooks) : 0;
+	/* ENOENT: it is gone again, which the next event will say. */
+	if (r && r != -ENOENT)
+		enrol_warn(enrol, "cgroup %s: programs could not be attached: %s%s", node->path,
+			   strerror(-r), r == -EPERM ? " (is another attached exclusively?)" : "");
+}
+
+static void enrol_retry(void *user, struct cgroup_node *node)
+{
+	struct enrol_member *member = node->user;
+	struct enrol *enrol = user;
+
+	if (!member || member->in_map)
+		return;
+	enrol_write(enrol, node, member);
+	enrol->totals.missing -= member->in_map;
+}
+
+static void enrol_removed(void *user, struct cgroup_node *node)
+{
+	struct enrol_member *member = node->user;
+	struct enrol *enrol = user;
+	int r;
+
+	r = maps_del_cgroup(enrol->maps, node->id);
+	if (r)
+		log_errno(r, "cgroup %s is gone and its entry could not be removed", node->path);
+	/* The kernel has detached the programs of a cgroup that is gone; their pins are left. */
+	if (enrol->settled)
+		loader_detach(enrol->loader, node->id, 0);
+	if (!member)
+		return;
+	enrol_count(enrol, member, -1);
+	node->user = NULL;
+	free(member);
+	if (enrol->totals.missing) {
+		cgroup_tree_each(enrol->tree, enrol_retry, enrol);
+		enrol->full = enrol->totals.missing > 0;
+	}
+}
+
+static void enrol_failed(void *user, const char *path, int error)
+{
+	struct enrol *enrol = user;
+
+	if (error == -ENOSPC)
+		enrol_warn(enrol,
+			   "cgroup %s cannot be watched: too many inotify watches; raise "
+			   "fs.inotify.max_user_watches",
+			   path);
+	else
+		enrol_warn(enrol, "cgroup %s cannot be watched: %s", path, strerror(-error));
+}
+
+int enrol_new(uv_loop_t *loop, const char *root, struct loader *loader, struct enrol **ret)
+{
+	struct enrol *enrol = calloc(1, sizeof(*enrol));
+	struct cgroup_listener listener = {
+		.added = enrol_added,
+		.removed = enrol_removed,
+		.failed = enrol_failed,
+		.user = enrol,
+	};
+	int r;
+
+	if (!enrol)
+		return -ENOMEM;
+	enrol->loader = loader;
+	enrol->maps = loader_maps(loader);
+	enrol->root = strdup(root);
+	r = enrol->root ? cgroup_tree_new(loop, root, &listener, &enrol->tree) : -ENOMEM;
+	if (r) {
+		enrol_free(enrol);
+		return r;
+	}
+	*ret = enrol;
+	return 0;
+}
+
+static void enrol_forget(void *user, struct cgroup_node *node)
+{
+	free(node->user);
+	node->user = NULL;
+}
+
+void enrol_close(struct enrol *enrol)
+{
+	if (!enrol)
+		return;
+	cgroup_tree_each(enrol->tree, enrol_forget, NULL);
+	cgroup_tree_close(enrol->tree);
+	enrol_free(enrol);
+}
+
+static void enrol_reclassify(void *user, struct cgroup_node *node)
+{
+	struct enrol_member *member = node->user;
+	struct shunt_cgroup before;
+	struct enrol *enrol = user;
+
+	if (!member)
+		return;
+	before = member->match.entry;
+	enrol_count(enrol, member, -1);
+	enrol_match(enrol, node, &member->match);
+	if (!member->in_map || memcmp(&before, &member->match.entry, sizeof(before)))
+		enrol_write(enrol, node, member);
+	enrol_count(enrol, member, 1);
+}
+
+static int enrol_attach_all(struct enrol *enrol)
+{
+	const struct policy_attach_points *points = &enrol->policy->attach;
+	int r;
+
+	for (size_t i = 0; i < points->n; i++) {
+		struct cgroup_node *node = cgroup_tree_find(enrol->tree, points->items[i].path);
+
+		r = node ? enrol_attach(enrol, node, points->items[i].hooks) : 0;
+		if (r && r != -ENOENT)
+			return log_errno(r, "cgroup %s: programs could not be attached",
+					 node->path);
+	}
+	return 0;
+}
+
+static bool enrol_keeps_link(void *user, uint64_t cgroup)
+{
+	struct enrol *enrol = user;
+	const struct policy_attach_points *points = &enrol->policy->attach;
+
+	for (size_t i = 0; i < points->n; i++) {
+		struct cgroup_node *node = cgroup_tree_find(enrol->tree, points->items[i].path);
+
+		if (node && node->id == cgroup)
+			return true;
+	}
+	return false;
+}
+
+static void enrol_detach_unwanted(struct enrol *enrol)
+{
+	const struct policy_attach_points *points = &enrol->policy->attach;
+
+	for (size_t i = 0; i < points->n; i++) {
+		struct cgroup_node *node = cgroup_tree_find(enrol->tree, points->items[i].path);
+
+		if (node)
+			loader_detach(enrol->loader, node->id, points->items[i].hooks);
+	}
+	loader_prune(enrol->loader, enrol_keeps_link, enrol);
+}
+
+struct enrol_want {
+	struct table rows;
+	int error;
+};
+
+static void enrol_want(void *user, struct cgroup_node *node)
+{
+	const struct enrol_member *member = node->user;
+	struct enrol_want *want = user;
+
+	if (!want->error && member)
+		want->error = table_add(&want->rows, &node->id, &member->match.entry);
+}
+
+/* Entries of cgroups that went while no agent was there. */
+static int enrol_remove_stale(struct enrol *enrol)
+{
+	struct enrol_want want = {.rows = TABLE_INIT(uint64_t, struct shunt_cgroup)};
+	struct table have = TABLE_INIT(uint64_t, struct shunt_cgroup);
+	struct sync_plan plan = {};
+	int r;
+
+	cgroup_tree_each(enrol->tree, enrol_want, &want);
+	table_sort(&want.rows);
+	r = want.error;
+	r = r ?: maps_read(enrol->maps->cgroups, &have);
+	r = r ?: sync_diff(&have, &want.rows, &plan);
+	r = r ?: maps_remove(enrol->maps->cgroups, &plan.del);
+	sync_plan_deinit(&plan);
+	table_deinit(&have);
+	table_deinit(&want.rows);
+	return r;
+}
+
+static int enrol_apply(struct enrol *enrol, const struct policy *policy)
+{
+	int r;
+
+	enrol->policy = policy;
+	enrol->settled = false;
+	enrol_clear_warnings(enrol);
+	r = cgroup_tree_watch(enrol->tree, (const char *const *)policy->watch, policy->n_watch);
+	if (r)
+		return r;
+	cgroup_tree_each(enrol->tree, enrol_reclassify, enrol);
+	r = enrol_remove_stale(enrol);
+	r = r ?: enrol_attach_all(enrol);
+	if (r)
+		return r;
+	enrol_detach_unwanted(enrol);
+	enrol->settled = true;
+	return 0;
+}
+
+int enrol_set_policy(struct enrol *enrol, const struct policy *policy)
+{
+	const struct policy *before = enrol->policy;
+	int r = enrol_apply(enrol, policy);
+
+	if (r && before && enrol_apply(enrol, before))
+		log_error("the policy before could not be put back in force whole");
+	return r;
+}
+
+const struct policy *enrol_policy(const struct enrol *enrol)
+{
+	return enrol->policy;
+}
+
+struct enrol_totals enrol_totals(const struct enrol *enrol)
+{
+	return enrol->totals;
+}
+
+const struct cgroup_node *enrol_find(struct enrol *enrol, const char *path)
+{
+	cgroup_tree_look(enrol->tree, path);
+	return cgroup_tree_find(enrol->tree, path);
+}
+
+const struct enrol_member *enrol_member(const struct cgroup_node *node)
+{
+	return node->user;
+}
+
+void enrol_each(struct enrol *enrol, void (*visit)(void *user, struct cgroup_node *node),
+		void *user)
+{
+	cgroup_tree_each(enrol->tree, visit, user);
+}
+
+const char *const *enrol_warnings(const struct enrol *enrol)
+{
+	return (const char *const *)enrol->warnings;
+}

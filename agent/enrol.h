@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Keeps map entries and attachments in step with the cgroups that there are: what the policy says
+ * of each is written as it comes, and removed as it goes.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "cgroup.h"
+#include "loader.h"
+#include "policy.h"
+
+struct enrol;
+
+/* One cgroup, as the kernel half sees it. */
+struct enrol_member {
+	struct policy_match match;
+	bool in_map; /* false: shunt_cgroups is full */
+};
+
+struct enrol_totals {
+	size_t known;
+	size_t members;
+	size_t sidecars;
+	size_t missing; /* known, and not in the map */
+};
+
+/* @root: the cgroup root of the configuration, or the mount. All are borrowed. */
+int enrol_new(uv_loop_t *loop, const char *root, struct loader *loader, struct enrol **ret);
+/* Leaves maps and links as they are. Handles are closed in later turns of the loop. */
+void enrol_close(struct enrol *enrol);
+
+/*
+ * Makes @policy the one in force: every cgroup's entry, then the attachments, then what is not
+ * wanted any more is taken out; so no cgroup is ever without rules in between. On failure the
+ * policy before (if any) is in force again. @policy is borrowed until the next call succeeds.
+ */
+int enrol_set_policy(struct enrol *enrol, const struct policy *policy);
+
+const struct policy *enrol_policy(const struct enrol *enrol);
+struct enrol_totals enrol_totals(const struct enrol *enrol);
+
+/* What the cgroup at @path is, after looking at the tree once more; NULL if it is not watched. */
+const struct cgroup_node *enrol_find(struct enrol *enrol, const char *path);
+const struct enrol_member *enrol_member(const struct cgroup_node *node);
+void enrol_each(struct enrol *enrol, void (*visit)(void *user, struct cgroup_node *node),
+		void *user);
+
+/* Facts for the operator that hold now, NULL-terminated; borrowed until the next event. */
+const char *const *enrol_warnings(const struct enrol *enrol);

@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Programs, maps and links in the kernel, and their pins.
+ * Reads from: the skeleton, pin_dir.
+ * Writes to: the kernel, pin_dir.
+ */
+#include "loader.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/magic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "shunt.skel.h"
+#include "util/cleanup.h"
+
+#define LOADER_BPFFS	    "/sys/fs/bpf"
+#define LOADER_PROGRAMS_MAX 16
+#define LOADER_MAPS_MAX	    16
+
+struct loader_program {
+	const char *name;   /* of the pin; what the operator reads */
+	const char *symbol; /* in the object */
+	unsigned int hooks; /* enum policy_hooks */
+	struct bpf_program *program;
+};
+
+/*
+ * In the order in which they are attached. Whoever answers comes before who redirects: no
+ * connection is redirected whose addresses could not be told yet.
+ */
+static const struct loader_program loader_programs[] = {
+	{"getsockopt", "shunt_origdst", POLICY_HOOKS_SIDECAR, NULL},
+	{"sockops", "shunt_sockops", POLICY_HOOKS_BOTH, NULL},
+	{"getpeername4", "shunt_peername4", POLICY_HOOKS_MEMBER, NULL},
+	{"getpeername6", "shunt_peername6", POLICY_HOOKS_MEMBER, NULL},
+	{"getsockname4", "shunt_sockname4", POLICY_HOOKS_MEMBER, NULL},
+	{"getsockname6", "shunt_sockname6", POLICY_HOOKS_MEMBER, NULL},
+	{"recvmsg4", "shunt_recvmsg4", POLICY_HOOKS_MEMBER, NULL},
+	{"recvmsg6", "shunt_recvmsg6", POLICY_HOOKS_MEMBER, NULL},
+	{"sendmsg4", "shunt_sendmsg4", POLICY_HOOKS_BOTH, NULL},
+	{"sendmsg6", "shunt_sendmsg6", POLICY_HOOKS_BOTH, NULL},
+	{"connect4", "shunt_connect4", POLICY_HOOKS_MEMBER, NULL},
+	{"connect6", "shunt_connect6", POLICY_HOOKS_MEMBER, NULL},
+};
+#define LOADER_PROGRAMS ARRAY_SIZE(loader_programs)
+
+struct loader_link {
+	uint64_t cgroup;
+	unsigned int program; /* index in loader_programs */
+};
+
+struct loader {
+	struct shunt_bpf *skeleton;
+	struct maps maps;
+	int pin_dir; /* open and locked: one agent at a time */
+	int links_dir;
+	char *path;
+	struct bpf_program *programs[LOADER_PROGRAMS];
+	struct loader_link *links;
+	size_t n_links;
+	const char *replaced[LOADER_MAPS_MAX + 1];
+};
+
+/* Makes sure that @path is a directory on a bpffs, and opens it. */
+static int loader_open_pin_dir(const char *path, int *ret)
+{
+	_cleanup_close_ int fd = -1;
+	struct statfs fs;
+
+	if (!strncmp(path, LOADER_BPFFS "/", strlen(LOADER_BPFFS "/")) &&
+	    !statfs(LOADER_BPFFS, &fs) && fs.f_type != BPF_FS_MAGIC &&
+	    mount("bpf", LOADER_BPFFS, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700"))
+		return LOADER_E_NOT_BPFFS;
+	if (mkdir(path, 0700) && errno != EEXIST)
+		return errno == ENOENT || errno == EROFS ? LOADER_E_NOT_BPFFS : -errno;
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || fstatfs(fd, &fs))
+		return -errno;
+	if (fs.f_type != BPF_FS_MAGIC) {
+		rmdir(path); /* fails, as it should, if it was there before and holds something */
+		return LOADER_E_NOT_BPFFS;
+	}
+	if (flock(fd, LOCK_EX | LOCK_NB))
+		return errno == EWOULDBLOCK ? LOADER_E_BUSY : -errno;
+	*ret = TAKE_FD(fd);
+	return 0;
+}
+
+static int loader_open_subdir(int dir, const char *name, int *ret)
+{
+	if (mkdirat(dir, name, 0700) && errno != EEXIST)
+		return -errno;
+	*ret = openat(dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return *ret < 0 ? -errno : 0;
+}
+
+static void loader_set_sizes(struct shunt_bpf *skeleton, const struct loader_options *options)
+{
+	bpf_map__set_max_entries(skeleton->maps.shunt_cgroups, options->cgroups);
+	/* Twice: a reload writes the new rules beside the old ones before it switches over. */
+	bpf_map__set_max_entries(skeleton->maps.shunt_cidrs, 2 * options->rules);
+	bpf_map__set_max_entries(skeleton->maps.shunt_owners, 2 * options->rules);
+	bpf_map__set_max_entries(skeleton->maps.shunt_handover, options->flows);
+}
+
+static bool loader_map_fits(const struct bpf_map *map, int fd)
+{
+	struct bpf_map_info info = {};
+	__u32 size = sizeof(info);
+
+	return !bpf_obj_get_info_by_fd(fd, &info, &size) && info.type == bpf_map__type(map) &&
+	       info.key_size == bpf_map__key_size(map) &&
+	       info.value_size == bpf_map__value_size(map) &&
+	       info.max_entries == bpf_map__max_entries(map) &&
+	       info.map_flags == bpf_map__map_flags(map);
+}
+
+/* Gives each map its pin; libbpf adopts what is there, or pins what it makes. */
+static int loader_pin_maps(struct loader *loader)
+{
+	struct bpf_map *map;
+	size_t replaced = 0;
+
+	bpf_object__for_each_map(map, loader->skeleton->obj)
+	{
+		_cleanup_free_ char *path = NULL;
+		_cleanup_close_ int fd = -1;
+		int r;
+
+		/* Constants of these very programs: those of others must not be taken for them. */
+		if (bpf_map__is_internal(map))
+			continue;
+		if (asprintf(&path, "%s/maps/%s", loader->path, bpf_map__name(map)) < 0)
+			return -ENOMEM;
+		fd = bpf_obj_get(path);
+		if (fd >= 0 && !loader_map_fits(map, fd)) {
+			unlink(path);
+			loader->replaced[replaced++] = bpf_map__name(map);
+		}
+		r = bpf_map__set_pin_path(map, path);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+static void loader_find_maps(struct loader *loader)
+{
+	struct shunt_bpf *skeleton = loader->skeleton;
+
+	loader->maps = (struct maps){
+		.cgroups = bpf_map__fd(skeleton->maps.shunt_cgroups),
+		.meshes = bpf_map__fd(skeleton->maps.shunt_meshes),
+		.cidrs = bpf_map__fd(skeleton->maps.shunt_cidrs),
+		.owners = bpf_map__fd(skeleton->maps.shunt_owners),
+		.counters = bpf_map__fd(skeleton->maps.shunt_counters),
+		.handover = bpf_map__fd(skeleton->maps.shunt_handover),
+		.cgroups_max = bpf_map__max_entries(skeleton->maps.shunt_cgroups),
+		.cidrs_max = bpf_map__max_entries(skeleton->maps.shunt_cidrs),
+		.owners_max = bpf_map__max_entries(skeleton->maps.shunt_owners),
+		.handover_max = bpf_map__max_entries(skeleton->maps.shunt_handover),
+	};
+}
+
+static int loader_add_link(struct loader *loader, uint64_t cgroup, unsigned int program)
+{
+	struct loader_link *links;
+
+	links = reallocarray(loader->links, loader->n_links + 1, sizeof(*links));
+	if (!links)
+		return -ENOMEM;
+	links[loader->n_links++] = (struct loader_link){cgroup, program};
+	loader->links = links;
+	return 0;
+}
+
+static int loader_find_program(const char *name)
+{
+	for (size_t i = 0; i < LOADER_PROGRAMS; i++)
+		if (!strcmp(loader_programs[i].name, name))
+			return i;
+	return -ENOENT;
+}
+
+/* Notes which links an earlier agent left. What is not of this naming is not a link of Shunt's. */
+static int loader_find_links(struct loader *loader)
+{
+	struct dirent *entry;
+	DIR *dir;
+	int fd, r = 0;
+
+	fd = fcntl(loader->links_dir, F_DUPFD_CLOEXEC, 0);
+	dir = fd < 0 ? NULL : fdopendir(fd);
+	if (!dir) {
+		r = -errno;
+		if (fd >= 0)
+			close(fd);
+		return r;
+	}
+	rewinddir(dir);
+	while (!r && (entry = readdir(dir))) {
+		uint64_t cgroup;
+		int program, end = 0;
+
+		if (sscanf(entry->d_name, "%" SCNu64 "-%n", &cgroup, &end) != 1 || !end)
+			continue;
+		program = loader_find_program(entry->d_name + end);
+		if (program >= 0)
+			r = loader_add_link(loader, cgroup, program);
+	}
+	closedir(dir);
+	return r;
+}
+
+int loader_new(const struct loader_options *options, struct loader **ret)
+{
+	struct loader *loader = calloc(1, sizeof(*loader));
+	int maps_dir = -1, r;
+
+	if (!loader)
+		return -ENOMEM;
+	loader->pin_dir = loader->links_dir = -1;
+	loader->path = strdup(options->pin_dir);
+	r = loader->path ? loader_open_pin_dir(loader->path, &loader->pin_dir) : -ENOMEM;
+	r = r ?: loader_open_subdir(loader->pin_dir, "maps", &maps_dir);
+	r = r ?: loader_open_subdir(loader->pin_dir, "links", &loader->links_dir);
+	if (maps_dir >= 0)
+		close(maps_dir);
+	if (r)
+		goto fail;
+
+	loader->skeleton = shunt_bpf__open();
+	if (!loader->skeleton) {
+		r = -errno;
+		goto fail;
+	}
+	loader_set_sizes(loader->skeleton, options);
+	r = loader_pin_maps(loader);
+	r = r ?: shunt_bpf__load(loader->skeleton);
+	if (r)
+		goto fail;
+	loader_find_maps(loader);
+	for (size_t i = 0; i < LOADER_PROGRAMS; i++)
+		loader->programs[i] = bpf_object__find_program_by_name(loader->skeleton->obj,
+								       loader_programs[i].symbol);
+	r = loader_find_links(loader);
+	if (r)
+		goto fail;
+	*ret = loader;
+	return 0;
+fail:
+	loader_free(loader);
+	return r;
+}
+
+struct loader *loader_free(struct loader *loader)
+{
+	if (!loader)
+		return NULL;
+	shunt_bpf__destroy(loader->skeleton);
+	if (loader->links_dir >= 0)
+		close(loader->links_dir);
+	if (loader->pin_dir >= 0)
+		close(loader->pin_dir);
+	free(loader->links);
+	free(loader->path);
+	free(loader);
+	return NULL;
+}
+
+const struct maps *loader_maps(const struct loader *loader)
+{
+	return &loader->maps;
+}
+
+const char *const *loader_replaced_maps(const struct loader *loader)
+{
+	return loader->replaced;
+}
+
+static struct loader_link *loader_link_find(struct loader *loader, uint64_t cgroup,
+					    unsigned int program)
+{
+	for (size_t i = 0; i < loader->n_links; i++)
+		if (loader->links[i].cgroup == cgroup && loader->links[i].program == program)
+			return &loader->links[i];
+	return NULL;
+}
+
+static char *loader_link_path(struct loader *loader, uint64_t cgroup, unsigned int program)
+{
+	char *path;
+
+	if (asprintf(&path, "%s/links/%" PRIu64 "-%s", loader->path, cgroup,
+		     loader_programs[program].name) < 0)
+		return NULL;
+	return path;
+}
+
+/* Puts our program into the link that an earlier agent pinned: there is no instant without one. */
+static int loader_link_adopt(struct loader *loader, uint64_t cgroup, unsigned int program)
+{
+	_cleanup_free_ char *path = loader_link_path(loader, cgroup, program);
+	_cleanup_close_ int fd = -1;
+
+	if (!path)
+		return -ENOMEM;
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return fd;
+	return bpf_link_update(fd, bpf_program__fd(loader->programs[program]), NULL);
+}
+
+static int loader_link_make(struct loader *loader, int cgroup_fd, uint64_t cgroup,
+			    unsigned int program)
+{
+	_cleanup_free_ char *path = loader_link_path(loader, cgroup, program);
+	struct bpf_link *link;
+	int r;
+
+	if (!path)
+		return -ENOMEM;
+	link = bpf_program__attach_cgroup(loader->programs[program], cgroup_fd);
+	if (!link)
+		return -errno;
+	r = bpf_link__pin(link, path);
+	if (!r) {
+		r = loader_add_link(loader, cgroup, program);
+		if (r)
+			unlink(path);
+	}
+	bpf_link__destroy(link); /* the pin holds it */
+	return r;
+}
+
+static void loader_link_remove(struct loader *loader, struct loader_link *link)
+{
+	_cleanup_free_ char *path = loader_link_path(loader, link->cgroup, link->program);
+
+	if (path)
+		unlink(path);
+	*link = loader->links[--loader->n_links];
+}
+
+int loader_attach(struct loader *loader, const char *path, uint64_t cgroup, unsigned int hooks)
+{
+	_cleanup_close_ int fd = -1;
+	size_t before = loader->n_links;
+	int r = 0;
+
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	for (size_t i = 0; !r && i < LOADER_PROGRAMS; i++) {
+		struct loader_link *link;
+
+		if (!(loader_programs[i].hooks & hooks))
+			continue;
+		link = loader_link_find(loader, cgroup, i);
+		if (link && !loader_link_adopt(loader, cgroup, i))
+			continue;
+		if (link) { /* cannot be updated, so it is none: its cgroup is gone, or not a link
+			     */
+			loader_link_remove(loader, link);
+			before = before ? before - 1 : 0;
+		}
+		r = loader_link_make(loader, fd, cgroup, i);
+	}
+	while (r && loader->n_links > before)
+		loader_link_remove(loader, &loader->links[loader->n_links - 1]);
+	return r;
+}
+
+int loader_detach(struct loader *loader, uint64_t cgroup, unsigned int hooks)
+{
+	/* From the end: who redirects goes first, see loader_programs. */
+	for (size_t i = LOADER_PROGRAMS; i-- > 0;) {
+		struct loader_link *link = loader_link_find(loader, cgroup, i);
+
+		if (link && !(loader_programs[i].hooks & hooks))
+			loader_link_remove(loader, link);
+	}
+	return 0;
+}
+
+int loader_prune(struct loader *loader, bool (*keep)(void *user, uint64_t cgroup), void *user)
+{
+	for (size_t i = loader->n_links; i-- > 0;)
+		if (i < loader->n_links && !keep(user, loader->links[i].cgroup))
+			loader_detach(loader, loader->links[i].cgroup, 0);
+	return 0;
+}
+
+static void loader_unlink_all(int dir, const char *name)
+{
+	_cleanup_close_ int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct dirent *entry;
+	DIR *entries;
+
+	entries = fd < 0 ? NULL : fdopendir(fd);
+	if (!entries)
+		return;
+	TAKE_FD(fd);
+	while ((entry = readdir(entries)))
+		unlinkat(dirfd(entries), entry->d_name, 0);
+	closedir(entries);
+	unlinkat(dir, name, AT_REMOVEDIR);
+}
+
+int loader_remove_all(struct loader *loader)
+{
+	while (loader->n_links)
+		loader_detach(loader, loader->links[0].cgroup, 0);
+	loader_unlink_all(loader->pin_dir, "links");
+	loader_unlink_all(loader->pin_dir, "maps");
+	return rmdir(loader->path) ? -errno : 0;
+}
+
+bool loader_has_links(const struct loader *loader)
+{
+	return loader->n_links > 0;
+}
+
+void loader_each_link(struct loader *loader,
+		      void (*visit)(void *user, uint64_t cgroup, const char *program), void *user)
+{
+	for (size_t i = 0; i < loader->n_links; i++)
+		visit(user, loader->links[i].cgroup,
+		      loader_programs[loader->links[i].program].name);
+}

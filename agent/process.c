@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What /proc says of a process.
+ * Reads from: /proc/PID/cgroup, /proc/PID/status, cgroup.procs.
+ * Writes to: nothing.
+ */
+#include "process.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "util/cleanup.h"
+
+static FILE *process_open(pid_t pid, const char *name)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	return fopen(path, "re");
+}
+
+static int process_read_cgroup(pid_t pid, char **ret)
+{
+	_cleanup_fclose_ FILE *file = process_open(pid, "cgroup");
+	_cleanup_free_ char *line = NULL;
+	size_t size = 0;
+	ssize_t len;
+
+	if (!file)
+		return -errno;
+	while ((len = getline(&line, &size, file)) > 0) {
+		if (strncmp(line, "0::/", 4))
+			continue;
+		if (line[len - 1] == '\n')
+			line[len - 1] = '\0';
+		*ret = strdup(line + 3);
+		return *ret ? 0 : -ENOMEM;
+	}
+	return -ENODATA;
+}
+
+static int process_read_owner(pid_t pid, uint32_t *ret_uid, uint32_t *ret_gid)
+{
+	_cleanup_fclose_ FILE *file = process_open(pid, "status");
+	unsigned int uid, gid;
+	char line[256];
+	int found = 0;
+
+	if (!file)
+		return -errno;
+	while (found < 2 && fgets(line, sizeof(line), file)) {
+		found += sscanf(line, "Uid: %u", &uid) == 1;
+		found += sscanf(line, "Gid: %u", &gid) == 1;
+	}
+	if (found < 2)
+		return -ENODATA;
+	*ret_uid = uid;
+	*ret_gid = gid;
+	return 0;
+}
+
+int process_read(pid_t pid, struct process *ret)
+{
+	struct process process = {};
+	int r;
+
+	r = process_read_owner(pid, &process.uid, &process.gid);
+	r = r ?: process_read_cgroup(pid, &process.cgroup);
+	if (!r)
+		*ret = process;
+	return r;
+}
+
+pid_t process_first_in_cgroup(const char *cgroup_root, const char *path)
+{
+	_cleanup_free_ char *file_path = NULL;
+	_cleanup_fclose_ FILE *file = NULL;
+	int pid;
+
+	if (asprintf(&file_path, "%s%s/cgroup.procs", cgroup_root, path) < 0) {
+		file_path = NULL;
+		return 0;
+	}
+	file = fopen(file_path, "re");
+	return file && fscanf(file, "%d", &pid) == 1 ? pid : 0;
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What /proc says of a process. */
+#pragma once
+
+#include <stdint.h>
+#include <sys/types.h>
+
+struct process {
+	char *cgroup; /* in the cgroup2 hierarchy; the caller frees */
+	uint32_t uid; /* real, as the kernel half sees it */
+	uint32_t gid;
+};
+
+/* 0; -ENOENT: no such process. */
+int process_read(pid_t pid, struct process *ret);
+/* A process in the cgroup, or 0 if there is none. */
+pid_t process_first_in_cgroup(const char *cgroup_root, const char *path);

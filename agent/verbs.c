@@ -1,0 +1,505 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What the agent answers to shuntctl.
+ * Reads from: every module.
+ * Writes to: JSON results; reload and detach act through agent.
+ */
+#include "verbs.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <netinet/in.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent.h"
+#include "explain.h"
+#include "process.h"
+#include "shunt/version.h"
+#include "util/addr.h"
+#include "util/cleanup.h"
+
+static const char *const verbs_roles[] = {
+	[SHUNT_ROLE_NONE] = "none",
+	[SHUNT_ROLE_MEMBER] = "member",
+	[SHUNT_ROLE_SIDECAR] = "sidecar",
+};
+
+static const char *const verbs_counters[] = {
+#define X(name, text) "connect_" #name,
+	SHUNT_OUTCOMES(X)
+#undef X
+#define X(name, text) "sendmsg_" #name,
+		SHUNT_OUTCOMES(X)
+#undef X
+#define X(name, text) #name,
+			SHUNT_COUNTERS(X)
+#undef X
+};
+
+__attribute__((format(printf, 3, 4))) static int verbs_fail(char **ret_error, int error,
+							    const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	if (vasprintf(ret_error, format, args) < 0)
+		*ret_error = NULL;
+	va_end(args);
+	return error;
+}
+
+/* Most of what can be asked is of what is in force. */
+static int verbs_need_redirect(const struct agent *agent, char **ret_error)
+{
+	if (!agent->off)
+		return 0;
+	return verbs_fail(ret_error, -ENOTCONN,
+			  "nothing is redirected (rung off); the agent's log says why");
+}
+
+/* Takes @result; jansson gives NULL where memory ran out. */
+static int verbs_done(json_t *result, json_t **ret_result)
+{
+	if (!result)
+		return -ENOMEM;
+	*ret_result = result;
+	return 0;
+}
+
+/* Names of cgroups are any bytes and JSON is UTF-8: what is not is written as \xNN. */
+static json_t *verbs_text(const char *text)
+{
+	json_t *string = json_string(text);
+	_cleanup_free_ char *escaped = NULL;
+	size_t n = 0;
+
+	if (string)
+		return string;
+	escaped = malloc(4 * strlen(text) + 1);
+	if (!escaped)
+		return NULL;
+	for (const unsigned char *c = (const unsigned char *)text; *c; c++)
+		n += sprintf(escaped + n, *c < 0x80 ? "%c" : "\\x%02x", *c);
+	return json_string(escaped);
+}
+
+static json_t *verbs_text_or_null(const char *text)
+{
+	return text ? verbs_text(text) : json_null();
+}
+
+struct verbs_links {
+	struct agent *agent;
+	json_t *array;
+};
+
+struct verbs_path_of {
+	uint64_t cgroup;
+	const char *path;
+};
+
+static void verbs_match_id(void *user, struct cgroup_node *node)
+{
+	struct verbs_path_of *wanted = user;
+
+	if (node->id == wanted->cgroup)
+		wanted->path = node->path;
+}
+
+static void verbs_add_link(void *user, uint64_t cgroup, const char *program)
+{
+	struct verbs_path_of wanted = {.cgroup = cgroup};
+	struct verbs_links *links = user;
+	json_t *item;
+	size_t i;
+
+	enrol_each(links->agent->enrol, verbs_match_id, &wanted);
+	if (!wanted.path)
+		return;
+	json_array_foreach (links->array, i, item) {
+		if (!strcmp(json_string_value(json_object_get(item, "cgroup")), wanted.path)) {
+			json_array_append_new(json_object_get(item, "programs"),
+					      json_string(program));
+			return;
+		}
+	}
+	json_array_append_new(
+		links->array,
+		json_pack("{s:o, s:[s]}", "cgroup", verbs_text(wanted.path), "programs", program));
+}
+
+static json_t *verbs_map(const char *name, uint64_t used, uint64_t max)
+{
+	return json_pack("{s:s, s:I, s:I}", "name", name, "used", (json_int_t)used, "max",
+			 (json_int_t)max);
+}
+
+static json_t *verbs_maps(struct agent *agent, struct enrol_totals totals)
+{
+	const struct maps *maps = loader_maps(agent->loader);
+	uint64_t counters[SHUNT_COUNTER_MAX] = {};
+	uint64_t gone;
+
+	maps_read_counters(maps, counters);
+	gone = counters[SHUNT_COUNTER_origdst_taken] + counters[SHUNT_COUNTER_origdst_no_memory] +
+	       counters[SHUNT_COUNTER_origdst_withdrawn];
+	return json_pack("[o, o, o, o]",
+			 verbs_map("cgroups", totals.known - totals.missing, maps->cgroups_max),
+			 verbs_map("cidrs", agent->policy->cidrs.n, maps->cidrs_max),
+			 verbs_map("owners", agent->policy->owners.n, maps->owners_max),
+			 verbs_map("handover", counters[SHUNT_COUNTER_origdst_offered] - gone,
+				   maps->handover_max));
+}
+
+static json_t *verbs_strings(const char *const *texts)
+{
+	json_t *array = json_array();
+
+	for (; array && *texts; texts++)
+		json_array_append_new(array, verbs_text(*texts));
+	return array;
+}
+
+static int verbs_status(void *user, const json_t *request, json_t **ret_result, char **ret_error)
+{
+	struct agent *agent = user;
+	struct verbs_links links = {.agent = agent, .array = json_array()};
+	struct enrol_totals totals = {};
+
+	if (!agent->off)
+		totals = enrol_totals(agent->enrol);
+	if (!agent->off)
+		loader_each_link(agent->loader, verbs_add_link, &links);
+	return verbs_done(
+		json_pack(
+			"{s:s, s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:I, s:{s:I, s:I, s:I}, s:o, s:o, s:o}",
+			"version", SHUNT_VERSION, "abi", SHUNT_ABI_VERSION, "pid", (int)getpid(),
+			"uptime_seconds", (json_int_t)(time(NULL) - agent->started), "rung",
+			"redirect", "config", agent->config->path, "cgroup_root",
+			agent->cgroup_root, "pin_dir", agent->config->pin_dir, "meshes",
+			(json_int_t)agent->config->n_meshes, "cgroups", "known",
+			(json_int_t)totals.known, "members", (json_int_t)totals.members, "sidecars",
+			(json_int_t)totals.sidecars, "links", links.array, "maps",
+			verbs_maps(agent, totals), "warnings",
+			verbs_strings(enrol_warnings(agent->enrol))),
+		ret_result);
+}
+
+static int verbs_read_counters(void *user, const json_t *request, json_t **ret_result,
+			       char **ret_error)
+{
+	uint64_t counters[SHUNT_COUNTER_MAX];
+	struct agent *agent = user;
+	json_t *result;
+	int r;
+
+	if (verbs_need_redirect(user, ret_error))
+		return -ENOTCONN;
+	r = maps_read_counters(loader_maps(agent->loader), counters);
+	if (r)
+		return verbs_fail(ret_error, r, "the counters cannot be read: %s", strerror(-r));
+	result = json_object();
+	for (int i = 0; i < SHUNT_COUNTER_MAX; i++)
+		json_object_set_new(result, verbs_counters[i], json_integer(counters[i]));
+	return verbs_done(result, ret_result);
+}
+
+static json_t *verbs_endpoints(const struct shunt_endpoint endpoints[SHUNT_FAMILIES])
+{
+	json_t *array = json_array();
+	char text[ADDR_STRLEN];
+
+	for (int i = 0; i < SHUNT_FAMILIES; i++)
+		if (endpoints[i].port)
+			json_array_append_new(
+				array, json_string(addr_format_endpoint(&endpoints[i], text)));
+	return array;
+}
+
+struct verbs_mesh_count {
+	const struct config_mesh *mesh;
+	json_int_t roles[SHUNT_ROLE_SIDECAR + 1];
+};
+
+static void verbs_count_mesh(void *user, struct cgroup_node *node)
+{
+	const struct enrol_member *member = enrol_member(node);
+	struct verbs_mesh_count *count = user;
+
+	if (member && member->match.mesh == count->mesh)
+		count->roles[member->match.entry.role]++;
+}
+
+static int verbs_meshes(void *user, const json_t *request, json_t **ret_result, char **ret_error)
+{
+	struct agent *agent = user;
+	json_t *array = json_array();
+
+	if (verbs_need_redirect(user, ret_error))
+		return -ENOTCONN;
+	for (size_t i = 0; array && i < agent->config->n_meshes; i++) {
+		const struct config_mesh *mesh = &agent->config->meshes[i];
+		struct verbs_mesh_count count = {.mesh = mesh};
+
+		enrol_each(agent->enrol, verbs_count_mesh, &count);
+		json_array_append_new(
+			array,
+			json_pack("{s:s, s:i, s:o, s:o, s:s, s:I, s:I}", "name", mesh->name, "line",
+				  (int)mesh->line, "tcp_redirect",
+				  verbs_endpoints(mesh->tcp_redirect), "dns_redirect",
+				  verbs_endpoints(mesh->dns_redirect), "on_sidecar_down",
+				  mesh->on_sidecar_down == CONFIG_SIDECAR_DOWN_BYPASS ? "bypass"
+										      : "refuse",
+				  "members", count.roles[SHUNT_ROLE_MEMBER], "sidecars",
+				  count.roles[SHUNT_ROLE_SIDECAR]));
+	}
+	return verbs_done(array, ret_result);
+}
+
+static json_t *verbs_cgroup(struct agent *agent, const struct cgroup_node *node)
+{
+	const struct enrol_member *member = enrol_member(node);
+	_cleanup_free_ char *rule = NULL;
+
+	if (!member)
+		return NULL;
+	rule = explain_match_rule(agent->policy, &member->match);
+	return json_pack("{s:o, s:I, s:s, s:o, s:o}", "path", verbs_text(node->path), "id",
+			 (json_int_t)node->id, "role", verbs_roles[member->match.entry.role],
+			 "mesh",
+			 verbs_text_or_null(member->match.mesh ? member->match.mesh->name : NULL),
+			 "rule", verbs_text_or_null(rule));
+}
+
+struct verbs_list {
+	struct agent *agent;
+	json_t *array;
+};
+
+static void verbs_add_cgroup(void *user, struct cgroup_node *node)
+{
+	struct verbs_list *list = user;
+
+	json_array_append_new(list->array, verbs_cgroup(list->agent, node));
+}
+
+static int verbs_cgroups(void *user, const json_t *request, json_t **ret_result, char **ret_error)
+{
+	struct verbs_list list = {.agent = user, .array = json_array()};
+
+	if (verbs_need_redirect(user, ret_error))
+		return -ENOTCONN;
+	enrol_each(list.agent->enrol, verbs_add_cgroup, &list);
+	return verbs_done(list.array, ret_result);
+}
+
+/* "/a/b" for "/a/b/", "/sys/fs/cgroup/a/b" and "/a/b"; the caller frees. */
+static char *verbs_cgroup_path(struct agent *agent, const char *text)
+{
+	size_t root = strlen(agent->cgroup_root), len;
+	char *path;
+
+	if (!strncmp(text, agent->cgroup_root, root) && (!text[root] || text[root] == '/'))
+		text += root;
+	path = strdup(*text ? text : "/");
+	len = path ? strlen(path) : 0;
+	while (len > 1 && path[len - 1] == '/')
+		path[--len] = '\0';
+	return path;
+}
+
+static int verbs_classify(void *user, const json_t *request, json_t **ret_result, char **ret_error)
+{
+	const char *text = json_string_value(json_object_get(request, "cgroup"));
+	_cleanup_free_ char *path = NULL;
+	const struct cgroup_node *node;
+	struct agent *agent = user;
+
+	if (verbs_need_redirect(user, ret_error))
+		return -ENOTCONN;
+	if (!text || *text != '/')
+		return verbs_fail(ret_error, -EINVAL,
+				  "cgroup: a path that begins with / is needed");
+	path = verbs_cgroup_path(agent, text);
+	if (!path)
+		return -ENOMEM;
+	node = enrol_find(agent->enrol, path);
+	if (node)
+		return verbs_done(verbs_cgroup(agent, node), ret_result);
+	return verbs_done(json_pack("{s:o, s:I, s:s, s:n, s:n}", "path", verbs_text(path), "id",
+				    (json_int_t)0, "role", "none", "mesh", "rule"),
+			  ret_result);
+}
+
+/* "10.0.0.1:80", with the protocol that stands beside it or TCP. */
+static int verbs_parse_destination(const json_t *request, struct explain_query *query,
+				   char **ret_error)
+{
+	const char *destination = json_string_value(json_object_get(request, "destination"));
+	const char *protocol = json_string_value(json_object_get(request, "protocol"));
+
+	if (!destination || addr_parse_endpoint(destination, &query->destination))
+		return verbs_fail(ret_error, -EINVAL,
+				  "destination '%s': write 10.0.0.1:80 or [fd00::1]:80",
+				  destination ?: "");
+	if (!protocol || !strcmp(protocol, "tcp"))
+		query->protocol = IPPROTO_TCP;
+	else if (!strcmp(protocol, "udp"))
+		query->protocol = IPPROTO_UDP;
+	else
+		return verbs_fail(ret_error, -EINVAL, "protocol '%s': tcp or udp", protocol);
+	return 0;
+}
+
+/* Who asks: a process, or a cgroup with any of its processes for the network namespace. */
+static int verbs_parse_subject(struct agent *agent, const json_t *request,
+			       struct explain_query *query, char **ret_path, char **ret_error)
+{
+	const char *cgroup = json_string_value(json_object_get(request, "cgroup"));
+	json_int_t pid = json_integer_value(json_object_get(request, "pid"));
+	struct process process;
+	int r;
+
+	if (cgroup && *cgroup == '/') {
+		*ret_path = verbs_cgroup_path(agent, cgroup);
+		if (!*ret_path)
+			return -ENOMEM;
+		query->pid = process_first_in_cgroup(agent->cgroup_root, *ret_path);
+		return 0;
+	}
+	if (pid <= 0 || pid > INT32_MAX)
+		return verbs_fail(ret_error, -EINVAL, "a process number or a cgroup is needed");
+	r = process_read(pid, &process);
+	if (r)
+		return verbs_fail(ret_error, r, "process %" JSON_INTEGER_FORMAT ": %s", pid,
+				  r == -ENOENT ? "there is none" : strerror(-r));
+	query->pid = pid;
+	query->uid = process.uid;
+	query->gid = process.gid;
+	query->owner_known = true;
+	*ret_path = process.cgroup;
+	return 0;
+}
+
+static int verbs_explain(void *user, const json_t *request, json_t **ret_result, char **ret_error)
+{
+	struct agent *agent = user;
+	struct explain_query query = {.cgroup_root = agent->cgroup_root};
+	const struct enrol_member *member = NULL;
+	struct explain_answer answer = {};
+	_cleanup_free_ char *path = NULL;
+	const struct cgroup_node *node;
+	json_t *steps, *result;
+	char text[ADDR_STRLEN];
+	int r;
+
+	if (verbs_need_redirect(user, ret_error))
+		return -ENOTCONN;
+	r = verbs_parse_destination(request, &query, ret_error);
+	r = r ?: verbs_parse_subject(agent, request, &query, &path, ret_error);
+	if (r)
+		return r;
+	node = enrol_find(agent->enrol, path);
+	member = node ? enrol_member(node) : NULL;
+	if (member) {
+		r = explain_connect(agent->policy, &member->match, &query, &answer);
+	} else {
+		/* Not below any place where programs are attached: nothing of Shunt runs for it. */
+		static const struct policy_match none = {};
+
+		r = explain_connect(agent->policy, &none, &query, &answer);
+	}
+	if (r)
+		return r;
+	steps = json_array();
+	for (size_t i = 0; i < answer.n_steps; i++)
+		json_array_append_new(steps, json_string(answer.steps[i]));
+	if (!member)
+		json_array_append_new(steps, json_string("no program of Shunt is attached at or "
+							 "above this cgroup"));
+	result = json_pack(
+		"{s:s, s:s, s:o, s:s, s:s, s:s, s:s, s:o, s:o, s:o}", "cgroup", path, "role",
+		verbs_roles[member ? member->match.entry.role : SHUNT_ROLE_NONE], "mesh",
+		verbs_text_or_null(member && member->match.mesh ? member->match.mesh->name : NULL),
+		"protocol", query.protocol == IPPROTO_TCP ? "tcp" : "udp", "destination",
+		json_string_value(json_object_get(request, "destination")), "outcome",
+		explain_outcome_name(answer.outcome), "reason",
+		explain_outcome_text(answer.outcome), "redirected_to",
+		verbs_text_or_null(answer.outcome == SHUNT_OUTCOME_redirected
+					   ? addr_format_endpoint(&answer.target, text)
+					   : NULL),
+		"rule", verbs_text_or_null(answer.rule), "steps", steps);
+	explain_answer_deinit(&answer);
+	return verbs_done(result, ret_result);
+}
+
+static int verbs_join(const struct config_problems *problems, char **ret)
+{
+	size_t size;
+	FILE *stream = open_memstream(ret, &size);
+
+	if (!stream)
+		return -ENOMEM;
+	for (size_t i = 0; i < problems->n; i++)
+		if (problems->items[i].severity == CONFIG_ERROR)
+			fprintf(stream, "%s%s", ftell(stream) ? "\n" : "", problems->items[i].text);
+	return fclose(stream) ? -errno : 0;
+}
+
+static int verbs_reload(void *user, const json_t *request, json_t **ret_result, char **ret_error)
+{
+	struct config_problems problems = {};
+	json_t *warnings = json_array();
+	struct agent *agent = user;
+	int r;
+
+	r = agent_reload(agent, &problems);
+	for (size_t i = 0; i < problems.n; i++)
+		if (problems.items[i].severity == CONFIG_WARNING)
+			json_array_append_new(warnings, json_string(problems.items[i].text));
+	if (r && problems.n_errors)
+		verbs_join(&problems, ret_error);
+	else if (r)
+		verbs_fail(ret_error, r, "not reloaded: %s; the agent's log says more",
+			   strerror(-r));
+	config_problems_deinit(&problems);
+	if (r) {
+		json_decref(warnings);
+		return r;
+	}
+	return verbs_done(json_pack("{s:I, s:o}", "meshes", (json_int_t)agent->config->n_meshes,
+				    "warnings", warnings),
+			  ret_result);
+}
+
+static int verbs_detach(void *user, const json_t *request, json_t **ret_result, char **ret_error)
+{
+	struct agent *agent = user;
+	int r = agent_detach(agent);
+
+	if (r)
+		return verbs_fail(ret_error, r, "%s could not be removed: %s",
+				  agent->config->pin_dir, strerror(-r));
+	*ret_result = NULL;
+	return 0;
+}
+
+const struct control_verb *verbs_table(void)
+{
+	static const struct control_verb table[] = {
+		{"status", verbs_status},
+		{"counters", verbs_read_counters},
+		{"meshes", verbs_meshes},
+		{"cgroups", verbs_cgroups},
+		{"classify", verbs_classify},
+		{"explain", verbs_explain},
+		{"reload", verbs_reload},
+		{"detach", verbs_detach},
+		{NULL, NULL},
+	};
+
+	return table;
+}
