@@ -78,7 +78,9 @@ static __always_inline bool connect_remember(struct bpf_sock_addr *ctx,
 		return true;
 	}
 	state->flags |= SHUNT_SOCK_SOURCE;
-	connect_bind_source(ctx, state);
+	/* A UDP socket keeps its port when it is disconnected, and could never be unbound again. */
+	if (query->protocol == IPPROTO_TCP)
+		connect_bind_source(ctx, state);
 	return true;
 }
 
@@ -90,7 +92,7 @@ static __always_inline int connect_decide(struct bpf_sock_addr *ctx, struct deci
 	struct bpf_sock *sk = ctx->sk;
 	enum shunt_outcome outcome;
 	struct shunt_sock *before;
-	bool bound_by_us = false, chosen_by_kernel = false;
+	bool bound_by_us = false, chosen_by_kernel;
 	__be32 source[4];
 	__u32 slot = 0;
 
@@ -99,9 +101,7 @@ static __always_inline int connect_decide(struct bpf_sock_addr *ctx, struct deci
 	redirect_read_source(sk, source);
 	if (before && before->flags & SHUNT_SOCK_BOUND && !sk->src_port)
 		bound_by_us = true;
-	/* Only UDP is connected again without more: its address was chosen for the redirect. */
-	if (before && before->flags & SHUNT_SOCK_REDIRECTED && sk->state == BPF_TCP_ESTABLISHED)
-		chosen_by_kernel = true;
+	chosen_by_kernel = redirect_chose_source(sk, before);
 	query->protocol = ctx->protocol;
 	query->source_loopback = !bound_by_us && !chosen_by_kernel && addr_loopback(source);
 

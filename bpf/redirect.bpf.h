@@ -69,7 +69,7 @@ static __always_inline bool decide_listening(void *asker, const struct shunt_end
 	if (!listener)
 		return false;
 	if (protocol == IPPROTO_UDP)
-		a->listener_covered = cgroup_classify(kernel_sock(listener)) != NULL;
+		a->listener_covered = cgroup_classify(listener) != NULL;
 	bpf_sk_release(listener);
 	return true;
 }
@@ -126,6 +126,14 @@ static __always_inline void redirect_read_source(struct bpf_sock *sk, __be32 ret
 	ret[3] = sk->src_ip6[3];
 }
 
+/* Did the kernel choose the address of the socket for where Shunt sent it? Only a UDP socket can be
+ * connected already when a hook sees it. */
+static __always_inline bool redirect_chose_source(struct bpf_sock *sk,
+						  const struct shunt_sock *state)
+{
+	return state && state->flags & SHUNT_SOCK_REDIRECTED && sk->state == BPF_TCP_ESTABLISHED;
+}
+
 /* The whole decision; *@ret_slot is the mesh if the outcome is a redirect or for want of a sidecar.
  */
 static __always_inline enum shunt_outcome
@@ -135,11 +143,10 @@ redirect_decide(struct redirect_asker *asker, struct bpf_sock *sk, struct decide
 	enum shunt_outcome outcome = decide_protocol(query);
 	struct shunt_cgroup *cgroup;
 	struct shunt_mesh *mesh;
-	__u64 owner;
 
 	if (outcome != SHUNT_OUTCOME_MAX)
 		return outcome;
-	cgroup = cgroup_classify(kernel_sock(sk));
+	cgroup = cgroup_classify(sk);
 	outcome = decide_early(cgroup);
 	if (outcome != SHUNT_OUTCOME_MAX || !cgroup)
 		return outcome;
@@ -148,9 +155,12 @@ redirect_decide(struct redirect_asker *asker, struct bpf_sock *sk, struct decide
 	mesh = bpf_map_lookup_elem(&shunt_meshes, ret_slot);
 	if (!mesh)
 		return SHUNT_OUTCOME_unclassified;
-	owner = bpf_get_current_uid_gid();
-	query->uid = owner;
-	query->gid = owner >> 32;
+	if (mesh->flags & SHUNT_MESH_OWNERS) {
+		__u64 owner = bpf_get_current_uid_gid();
+
+		query->uid = owner;
+		query->gid = owner >> 32;
+	}
 	query->device = sk->bound_dev_if;
 	return decide(asker, *ret_slot, mesh, query, ret_target);
 }

@@ -2,7 +2,7 @@
 /*
  * cgroup/sendmsg4, sendmsg6: sends unconnected DNS queries to the mesh's DNS address, and the
  * sidecar's answers back so that they tell which server was asked.
- * Reads from: shunt_cgroups, shunt_meshes, shunt_cidrs, shunt_owners, shunt_resolvers.
+ * Reads from: shunt_cgroups, shunt_meshes, shunt_cidrs, shunt_owners, shunt_resolvers, shunt_socks.
  * Writes to: destination and source of the datagram, shunt_resolvers, counters.
  */
 #include "redirect.bpf.h"
@@ -60,6 +60,15 @@ static __always_inline int sendmsg_remember(struct redirect_asker *asker,
 	return 0;
 }
 
+static __always_inline bool sendmsg_bound_loopback(struct bpf_sock *sk)
+{
+	__be32 bound[4];
+
+	redirect_read_source(sk, bound);
+	return addr_loopback(bound) &&
+	       !redirect_chose_source(sk, bpf_sk_storage_get(&shunt_socks, sk, NULL, 0));
+}
+
 static __always_inline int sendmsg_decide(struct bpf_sock_addr *ctx, struct decide_query *query,
 					  bool source_open, struct shunt_endpoint *target,
 					  bool *ret_redirected, __u32 *ret_number)
@@ -71,6 +80,7 @@ static __always_inline int sendmsg_decide(struct bpf_sock_addr *ctx, struct deci
 
 	count(SHUNT_COUNTER_sendmsg_seen);
 	query->protocol = ctx->protocol;
+	query->source_loopback = sendmsg_bound_loopback(ctx->sk);
 	outcome = redirect_decide(&asker, ctx->sk, query, &slot, target);
 	if (outcome == SHUNT_OUTCOME_redirected) {
 		number = sendmsg_remember(&asker, query, target, source_open);
