@@ -22,6 +22,8 @@
 #include "util/cleanup.h"
 #include "verbs.h"
 
+#define AGENT_LINGER_MS 1000
+
 static int agent_find_cgroup_root(struct agent *agent)
 {
 	int r;
@@ -68,7 +70,7 @@ static int agent_load(struct agent *agent)
 	else if (r)
 		log_errno(r, "the programs could not be loaded; log_level = debug says more");
 	if (r)
-		return r;
+		return r < 0 ? r : r == LOADER_E_BUSY ? -EBUSY : -ENODEV;
 	for (const char *const *map = loader_replaced_maps(agent->loader); *map; map++)
 		log_warning("map %s of an earlier agent has another size and was made anew", *map);
 	return 0;
@@ -123,6 +125,8 @@ static int agent_remove_rules(struct agent *agent, const struct policy *keep)
 		       ?: agent_remove_others(maps->owners, &keep->owners);
 }
 
+static void agent_linger(struct agent *agent);
+
 /*
  * Puts @config in force, at start and on reload alike. The new rules are written beside the old
  * ones under mesh slots of their own; then each cgroup's entry is switched to them by one write. A
@@ -146,6 +150,7 @@ static int agent_apply(struct agent *agent, struct config *config)
 		log_error(
 			"more rules than fit beside those in force; restart the agent to apply limits.rules");
 	r = r ?: enrol_set_policy(agent->enrol, policy);
+	agent_linger(agent);
 	if (r) {
 		if (agent->policy)
 			agent_remove_rules(agent, agent->policy);
@@ -194,8 +199,9 @@ static void agent_set_log_level(const struct config *config)
 /* Takes out what a start that failed has put in. What an earlier agent left stays in force. */
 static void agent_unload(struct agent *agent)
 {
+	uv_timer_stop(&agent->linger);
 	enrol_close(TAKE_PTR(agent->enrol));
-	if (agent->loader && !loader_has_links(agent->loader))
+	if (agent->loader && !agent->adopted)
 		loader_remove_all(agent->loader);
 	agent->loader = loader_free(agent->loader);
 	free(TAKE_PTR(agent->cgroup_root));
@@ -210,6 +216,7 @@ static int agent_redirect(struct agent *agent)
 	r = r ?: agent_check_cgroup_root(agent->cgroup_root);
 	r = r ?: agent_load(agent);
 	if (!r) {
+		agent->adopted = loader_has_links(agent->loader);
 		r = enrol_new(&agent->loop, agent->cgroup_root, agent->loader, &agent->enrol);
 		if (r)
 			log_errno(r, "cgroups below %s cannot be watched", agent->cgroup_root);
@@ -226,7 +233,7 @@ static int agent_climb(struct agent *agent)
 	int r = agent_redirect(agent);
 
 	agent->off = r != 0;
-	if (!r || r == LOADER_E_BUSY || agent->config->fallback == CONFIG_FALLBACK_FAIL)
+	if (!r || r == -EBUSY || agent->config->fallback == CONFIG_FALLBACK_FAIL)
 		return r;
 	log_error("nothing is redirected: fallback = off; mend what stands above and reload");
 	return 0;
@@ -237,6 +244,8 @@ int agent_reload(struct agent *agent, struct config_problems *problems)
 	struct config *config = NULL;
 	int r;
 
+	if (agent->detaching)
+		return -ESHUTDOWN;
 	r = config_load(agent->config->path, problems, &config);
 	if (r)
 		return r;
@@ -254,7 +263,7 @@ int agent_reload(struct agent *agent, struct config_problems *problems)
 	}
 	agent_set_log_level(agent->config);
 	notify_send("READY=1");
-	return r < 0 || !r ? r : -EBUSY;
+	return r;
 }
 
 static void agent_stop(struct agent *agent)
@@ -263,21 +272,51 @@ static void agent_stop(struct agent *agent)
 	if (agent->control)
 		control_close(TAKE_PTR(agent->control));
 	enrol_close(TAKE_PTR(agent->enrol));
+	if (uv_is_closing((uv_handle_t *)&agent->linger))
+		return;
+	uv_close((uv_handle_t *)&agent->linger, NULL);
 	for (size_t i = 0; i < ARRAY_SIZE(agent->signals); i++)
-		if (!uv_is_closing((uv_handle_t *)&agent->signals[i]))
-			uv_close((uv_handle_t *)&agent->signals[i], NULL);
+		uv_close((uv_handle_t *)&agent->signals[i], NULL);
 }
 
-int agent_detach(struct agent *agent)
+static void agent_remove_all(struct agent *agent)
 {
-	int r = agent->off ? 0 : loader_remove_all(agent->loader);
+	int r = loader_remove_all(agent->loader);
 
 	if (r)
 		log_errno(r, "%s could not be removed", agent->config->pin_dir);
 	else
 		log_info("everything is taken out");
+	agent->failed = r != 0;
 	agent_stop(agent);
-	return r;
+}
+
+static void agent_on_linger(uv_timer_t *timer)
+{
+	struct agent *agent = timer->data;
+
+	if (agent->detaching)
+		agent_remove_all(agent);
+	else
+		enrol_detach_unwanted(agent->enrol);
+}
+
+/* A connection that was redirected a moment ago may not have been accepted yet, or its sidecar may
+ * be about to ask where it was going. No event says when the last one has. */
+static void agent_linger(struct agent *agent)
+{
+	uv_timer_start(&agent->linger, agent_on_linger, AGENT_LINGER_MS, 0);
+}
+
+void agent_detach(struct agent *agent)
+{
+	if (agent->off) {
+		agent_stop(agent);
+		return;
+	}
+	agent->detaching = true;
+	enrol_stop(agent->enrol);
+	agent_linger(agent);
 }
 
 static void agent_reload_by_signal(struct agent *agent)
@@ -331,9 +370,11 @@ static int agent_start(struct agent *agent)
 		return r;
 	r = control_new(&agent->loop, config->control_socket, verbs_table(), agent,
 			&agent->control);
-	if (r)
-		return log_errno(r, "control socket %s", config->control_socket);
-	return 0;
+	if (r) {
+		log_errno(r, "control socket %s", config->control_socket);
+		agent_unload(agent);
+	}
+	return r;
 }
 
 static void agent_say_ready(struct agent *agent)
@@ -343,7 +384,7 @@ static void agent_say_ready(struct agent *agent)
 	if (agent->off)
 		return;
 	totals = enrol_totals(agent->enrol);
-	log_info("ready: %zu meshes, %zu cgroups, of these %zu members and %zu sidecars",
+	log_info("ready: meshes %zu, cgroups %zu, members %zu, sidecars %zu",
 		 agent->config->n_meshes, totals.known, totals.members, totals.sidecars);
 }
 
@@ -355,6 +396,8 @@ int agent_run(struct config *config)
 	agent_set_log_level(config);
 	log_adopt_libbpf();
 	uv_loop_init(&agent.loop);
+	uv_timer_init(&agent.loop, &agent.linger);
+	agent.linger.data = &agent;
 	r = agent_start_signals(&agent);
 	r = r ?: agent_start(&agent);
 	if (r) {
@@ -370,5 +413,5 @@ int agent_run(struct config *config)
 	loader_free(agent.loader);
 	config_free(agent.config);
 	free(agent.cgroup_root);
-	return r ? 1 : 0;
+	return r || agent.failed ? 1 : 0;
 }

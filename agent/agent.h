@@ -17,13 +17,18 @@
 struct agent {
 	uv_loop_t loop;
 	uv_signal_t signals[3]; /* SIGTERM, SIGINT, SIGHUP */
+	uv_timer_t linger;	/* until what nobody should need any more is detached */
+	bool detaching;		/* everything */
+	bool failed;		/* … and it did not go */
 	struct config *config;
 	struct control *control;
-	bool off; /* the lowest rung of the ladder: nothing is redirected, and the next three are NULL */
+	bool off; /* the lowest rung of the ladder: nothing is redirected, and the next three are
+		     NULL */
 	struct policy *policy;
 	struct loader *loader;
 	struct enrol *enrol;
 	char *cgroup_root;
+	bool adopted; /* an earlier agent's attachments were there */
 	time_t started;
 };
 
@@ -33,5 +38,6 @@ int agent_run(struct config *config);
 
 /* Applies the configuration file again: all or nothing. @problems gets what is wrong with it. */
 int agent_reload(struct agent *agent, struct config_problems *problems);
-/* Takes everything out of the kernel and ends the loop. */
-int agent_detach(struct agent *agent);
+/* Stops redirecting at once; a moment later takes everything out of the kernel and ends the loop.
+ */
+void agent_detach(struct agent *agent);

@@ -22,7 +22,8 @@ struct enrol {
 	const struct maps *maps;
 	const struct policy *policy;
 	char *root;
-	bool settled; /* attachments follow cgroups as they come; else enrol_set_policy() does it */
+	bool settled; /* a cgroup that comes is dealt with at once; else enrol_apply() does it */
+	bool stopped; /* nobody is redirected any more */
 	bool full;    /* said so already */
 	struct enrol_totals totals;
 	char *warnings[ENROL_WARNINGS_MAX + 1];
@@ -82,7 +83,9 @@ static void enrol_count(struct enrol *enrol, const struct enrol_member *member, 
 static void enrol_write(struct enrol *enrol, const struct cgroup_node *node,
 			struct enrol_member *member)
 {
-	int r = maps_put_cgroup(enrol->maps, node->id, &member->match.entry);
+	static const struct shunt_cgroup none = {.role = SHUNT_ROLE_NONE};
+	int r = maps_put_cgroup(enrol->maps, node->id,
+				enrol->stopped ? &none : &member->match.entry);
 
 	member->in_map = !r;
 	if (r == -E2BIG && !enrol->full) {
@@ -126,6 +129,8 @@ static int enrol_attach(struct enrol *enrol, const struct cgroup_node *node, uns
 	return loader_attach(enrol->loader, path, node->id, hooks);
 }
 
+/* Programs first, entry last: it is the entry that has connections redirected, and by then whoever
+ * answers for them has to be in place. */
 static void enrol_added(void *user, struct cgroup_node *node)
 {
 	const struct policy_attach_point *point;
@@ -140,16 +145,17 @@ static void enrol_added(void *user, struct cgroup_node *node)
 	}
 	enrol_match(enrol, node, &member->match);
 	node->user = member;
-	enrol_write(enrol, node, member);
+	if (enrol->settled) {
+		point = enrol_attach_point(enrol->policy, node->path);
+		r = point ? enrol_attach(enrol, node, point->hooks) : 0;
+		/* ENOENT: it is gone again, which the next event will say. */
+		if (r && r != -ENOENT)
+			enrol_warn(enrol, "cgroup %s: programs could not be attached: %s%s",
+				   node->path, strerror(-r),
+				   r == -EPERM ? " (is another attached exclusively?)" : "");
+		enrol_write(enrol, node, member);
+	}
 	enrol_count(enrol, member, 1);
-	if (!enrol->settled)
-		return;
-	point = enrol_attach_point(enrol->policy, node->path);
-	r = point ? enrol_attach(enrol, node, point->hooks) : 0;
-	/* ENOENT: it is gone again, which the next event will say. */
-	if (r && r != -ENOENT)
-		enrol_warn(enrol, "cgroup %s: programs could not be attached: %s%s", node->path,
-			   strerror(-r), r == -EPERM ? " (is another attached exclusively?)" : "");
 }
 
 static void enrol_retry(void *user, struct cgroup_node *node)
@@ -285,7 +291,7 @@ static bool enrol_keeps_link(void *user, uint64_t cgroup)
 	return false;
 }
 
-static void enrol_detach_unwanted(struct enrol *enrol)
+void enrol_detach_unwanted(struct enrol *enrol)
 {
 	const struct policy_attach_points *points = &enrol->policy->attach;
 
@@ -342,14 +348,12 @@ static int enrol_apply(struct enrol *enrol, const struct policy *policy)
 	r = cgroup_tree_watch(enrol->tree, (const char *const *)policy->watch, policy->n_watch);
 	if (r)
 		return r;
-	cgroup_tree_each(enrol->tree, enrol_reclassify, enrol);
-	r = enrol_remove_stale(enrol);
-	r = r ?: enrol_attach_all(enrol);
+	r = enrol_attach_all(enrol);
 	if (r)
 		return r;
-	enrol_detach_unwanted(enrol);
+	cgroup_tree_each(enrol->tree, enrol_reclassify, enrol);
 	enrol->settled = true;
-	return 0;
+	return enrol_remove_stale(enrol);
 }
 
 int enrol_set_policy(struct enrol *enrol, const struct policy *policy)
@@ -372,10 +376,55 @@ struct enrol_totals enrol_totals(const struct enrol *enrol)
 	return enrol->totals;
 }
 
+static void enrol_stop_one(void *user, struct cgroup_node *node)
+{
+	if (node->user)
+		enrol_write(user, node, node->user);
+}
+
+void enrol_stop(struct enrol *enrol)
+{
+	enrol->stopped = true;
+	cgroup_tree_each(enrol->tree, enrol_stop_one, enrol);
+}
+
 const struct cgroup_node *enrol_find(struct enrol *enrol, const char *path)
 {
 	cgroup_tree_look(enrol->tree, path);
 	return cgroup_tree_find(enrol->tree, path);
+}
+
+int enrol_classify(struct enrol *enrol, const char *path, bool *ret_covered,
+		   struct policy_match *ret)
+{
+	_cleanup_free_ char *part = strdup(path);
+	struct policy_match match = {};
+	bool covered = false;
+	char *end;
+
+	if (!part)
+		return -ENOMEM;
+	cgroup_tree_look(enrol->tree, path);
+	/* From the top: what is there says what it is, what is not there is told by the policy. */
+	for (end = part + 1; *end; end += *end == '/') {
+		const struct cgroup_node *node;
+		struct policy_match parent = match;
+		char saved;
+
+		end = strchrnul(end, '/');
+		saved = *end;
+		*end = '\0';
+		node = cgroup_tree_find(enrol->tree, part);
+		if (node && node->user)
+			match = ((const struct enrol_member *)node->user)->match;
+		else if (covered)
+			policy_classify(enrol->policy, part, &parent, &match);
+		covered |= node != NULL;
+		*end = saved;
+	}
+	*ret_covered = covered;
+	*ret = match;
+	return 0;
 }
 
 const struct enrol_member *enrol_member(const struct cgroup_node *node)

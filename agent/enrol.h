@@ -34,17 +34,26 @@ int enrol_new(uv_loop_t *loop, const char *root, struct loader *loader, struct e
 void enrol_close(struct enrol *enrol);
 
 /*
- * Makes @policy the one in force: every cgroup's entry, then the attachments, then what is not
- * wanted any more is taken out; so no cgroup is ever without rules in between. On failure the
- * policy before (if any) is in force again. @policy is borrowed until the next call succeeds.
+ * Makes @policy the one in force: first the attachments that it needs, then every cgroup's entry.
+ * On failure the policy before (if any) is in force again. @policy is borrowed until the next call
+ * succeeds. What was attached for the policy before stays until enrol_detach_unwanted().
  */
 int enrol_set_policy(struct enrol *enrol, const struct policy *policy);
+void enrol_detach_unwanted(struct enrol *enrol);
+/* From now on nobody is redirected; the programs that answer for earlier connections stay. */
+void enrol_stop(struct enrol *enrol);
 
 const struct policy *enrol_policy(const struct enrol *enrol);
 struct enrol_totals enrol_totals(const struct enrol *enrol);
 
-/* What the cgroup at @path is, after looking at the tree once more; NULL if it is not watched. */
+/* The cgroup at @path, after looking at the tree once more; NULL if it is not watched. */
 const struct cgroup_node *enrol_find(struct enrol *enrol, const char *path);
+/*
+ * The same for one that need not exist: what it would be. *@ret_covered: programs are attached at
+ * it or above. 0 or -ENOMEM.
+ */
+int enrol_classify(struct enrol *enrol, const char *path, bool *ret_covered,
+		   struct policy_match *ret);
 const struct enrol_member *enrol_member(const struct cgroup_node *node);
 void enrol_each(struct enrol *enrol, void (*visit)(void *user, struct cgroup_node *node),
 		void *user);

@@ -388,11 +388,11 @@ static int verbs_explain(void *user, const json_t *request, json_t **ret_result,
 {
 	struct agent *agent = user;
 	struct explain_query query = {.cgroup_root = agent->cgroup_root};
-	const struct enrol_member *member = NULL;
 	struct explain_answer answer = {};
 	_cleanup_free_ char *path = NULL;
-	const struct cgroup_node *node;
+	struct policy_match match;
 	json_t *steps, *result;
+	bool covered;
 	char text[ADDR_STRLEN];
 	int r;
 
@@ -402,36 +402,27 @@ static int verbs_explain(void *user, const json_t *request, json_t **ret_result,
 	r = r ?: verbs_parse_subject(agent, request, &query, &path, ret_error);
 	if (r)
 		return r;
-	node = enrol_find(agent->enrol, path);
-	member = node ? enrol_member(node) : NULL;
-	if (member) {
-		r = explain_connect(agent->policy, &member->match, &query, &answer);
-	} else {
-		/* Not below any place where programs are attached: nothing of Shunt runs for it. */
-		static const struct policy_match none = {};
-
-		r = explain_connect(agent->policy, &none, &query, &answer);
-	}
+	r = enrol_classify(agent->enrol, path, &covered, &match);
+	r = r ?: explain_connect(agent->policy, &match, &query, &answer);
 	if (r)
 		return r;
 	steps = json_array();
 	for (size_t i = 0; i < answer.n_steps; i++)
 		json_array_append_new(steps, json_string(answer.steps[i]));
-	if (!member)
+	if (!covered)
 		json_array_append_new(steps, json_string("no program of Shunt is attached at or "
 							 "above this cgroup"));
-	result = json_pack(
-		"{s:s, s:s, s:o, s:s, s:s, s:s, s:s, s:o, s:o, s:o}", "cgroup", path, "role",
-		verbs_roles[member ? member->match.entry.role : SHUNT_ROLE_NONE], "mesh",
-		verbs_text_or_null(member && member->match.mesh ? member->match.mesh->name : NULL),
-		"protocol", query.protocol == IPPROTO_TCP ? "tcp" : "udp", "destination",
-		json_string_value(json_object_get(request, "destination")), "outcome",
-		explain_outcome_name(answer.outcome), "reason",
-		explain_outcome_text(answer.outcome), "redirected_to",
-		verbs_text_or_null(answer.outcome == SHUNT_OUTCOME_redirected
-					   ? addr_format_endpoint(&answer.target, text)
-					   : NULL),
-		"rule", verbs_text_or_null(answer.rule), "steps", steps);
+	result = json_pack("{s:s, s:s, s:o, s:s, s:s, s:s, s:s, s:o, s:o, s:o}", "cgroup", path,
+			   "role", verbs_roles[match.entry.role], "mesh",
+			   verbs_text_or_null(match.mesh ? match.mesh->name : NULL), "protocol",
+			   query.protocol == IPPROTO_TCP ? "tcp" : "udp", "destination",
+			   json_string_value(json_object_get(request, "destination")), "outcome",
+			   explain_outcome_name(answer.outcome), "reason",
+			   explain_outcome_text(answer.outcome), "redirected_to",
+			   verbs_text_or_null(answer.outcome == SHUNT_OUTCOME_redirected
+						      ? addr_format_endpoint(&answer.target, text)
+						      : NULL),
+			   "rule", verbs_text_or_null(answer.rule), "steps", steps);
 	explain_answer_deinit(&answer);
 	return verbs_done(result, ret_result);
 }
@@ -475,14 +466,10 @@ static int verbs_reload(void *user, const json_t *request, json_t **ret_result, 
 			  ret_result);
 }
 
+/* Who asked has its answer when the connection ends, which is when everything is out. */
 static int verbs_detach(void *user, const json_t *request, json_t **ret_result, char **ret_error)
 {
-	struct agent *agent = user;
-	int r = agent_detach(agent);
-
-	if (r)
-		return verbs_fail(ret_error, r, "%s could not be removed: %s",
-				  agent->config->pin_dir, strerror(-r));
+	agent_detach(user);
 	*ret_result = NULL;
 	return 0;
 }

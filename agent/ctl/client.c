@@ -7,6 +7,7 @@
 #include "client.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -96,7 +97,9 @@ static int client_understand(const char *line, json_t **ret_result)
 	return -EREMOTEIO;
 }
 
-int client_ask(const char *socket_path, json_t *request, json_t **ret_result)
+/* @to_end: the answer is the last word, and it holds when the agent has closed the connection. */
+static int client_converse(const char *socket_path, json_t *request, bool to_end,
+			   json_t **ret_result)
 {
 	_cleanup_(cleanup_json_decref) json_t *owned = request;
 	_cleanup_free_ char *question = owned ? json_dumps(owned, JSON_COMPACT) : NULL;
@@ -123,5 +126,18 @@ int client_ask(const char *socket_path, json_t *request, json_t **ret_result)
 	r = client_receive(stream, &line);
 	if (r < 0)
 		return r;
-	return client_understand(line, ret_result);
+	r = client_understand(line, ret_result);
+	while (r == 0 && to_end && fgetc(stream) != EOF)
+		;
+	return r;
+}
+
+int client_ask(const char *socket_path, json_t *request, json_t **ret_result)
+{
+	return client_converse(socket_path, request, false, ret_result);
+}
+
+int client_ask_last(const char *socket_path, json_t *request, json_t **ret_result)
+{
+	return client_converse(socket_path, request, true, ret_result);
 }

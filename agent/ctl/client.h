@@ -10,3 +10,5 @@
  * what is wrong: no agent, not allowed, or what the agent gave as the reason.
  */
 int client_ask(const char *socket_path, json_t *request, json_t **ret_result);
+/* The same, and returns when the agent has ended the connection as well: it is done by then. */
+int client_ask_last(const char *socket_path, json_t *request, json_t **ret_result);

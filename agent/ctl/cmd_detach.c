@@ -4,16 +4,19 @@
  * Reads from: the agent.
  * Writes to: stdout.
  */
+#include "client.h"
 #include "cmd.h"
-
-static void print_detached(const json_t *result)
-{
-	(void)result;
-	puts("everything is taken out; the agent ends");
-}
 
 int cmd_detach(const struct ctl *ctl, int argc, char **argv)
 {
+	_cleanup_json_ json_t *result = NULL;
+
 	(void)argc, (void)argv;
-	return cmd_query(ctl, json_pack("{s:s}", "verb", "detach"), print_detached);
+	if (client_ask_last(ctl->socket, json_pack("{s:s}", "verb", "detach"), &result) < 0)
+		return EXIT_FAILURE;
+	if (ctl->json)
+		out_json(stdout, result);
+	else
+		puts("everything is taken out; the agent has ended");
+	return EXIT_SUCCESS;
 }

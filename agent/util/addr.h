@@ -9,8 +9,8 @@
 
 #define ADDR_STRLEN 64 /* enough for "[" IPv6 "]:65535" and for a CIDR */
 
-bool addr_is_v4(const __be32 addr[4]); /* IPv4-mapped? */
-bool addr_is_loopback(const __be32 addr[4]); /* 127.0.0.0/8, ::1 */
+bool addr_is_v4(const __be32 addr[4]);		/* IPv4-mapped? */
+bool addr_is_loopback(const __be32 addr[4]);	/* 127.0.0.0/8, ::1 */
 bool addr_is_unspecified(const __be32 addr[4]); /* 0.0.0.0, :: */
 
 /* "1.2.3.4" or "::1", without brackets. 0 or -EINVAL. An IPv4-mapped text is IPv4. */

@@ -9,11 +9,11 @@
 
 #define _cleanup_(f) __attribute__((cleanup(f)))
 
-#define CLEANUP_DEFINE(type, free_fn)                                                              \
-	static inline void cleanup_##free_fn(type *p)                                              \
-	{                                                                                          \
-		if (*p)                                                                            \
-			free_fn(*p);                                                               \
+#define CLEANUP_DEFINE(type, free_fn)                 \
+	static inline void cleanup_##free_fn(type *p) \
+	{                                             \
+		if (*p)                               \
+			free_fn(*p);                  \
 	}
 
 static inline void cleanup_free(void *p)
@@ -29,22 +29,22 @@ static inline void cleanup_close(int *fd)
 
 CLEANUP_DEFINE(FILE *, fclose)
 
-#define _cleanup_free_   _cleanup_(cleanup_free)
-#define _cleanup_close_  _cleanup_(cleanup_close)
+#define _cleanup_free_	 _cleanup_(cleanup_free)
+#define _cleanup_close_	 _cleanup_(cleanup_close)
 #define _cleanup_fclose_ _cleanup_(cleanup_fclose)
 
-#define TAKE_PTR(p)                                                                                \
-	({                                                                                         \
-		__typeof__(p) take_ = (p);                                                         \
-		(p) = NULL;                                                                        \
-		take_;                                                                             \
+#define TAKE_PTR(p)                        \
+	({                                 \
+		__typeof__(p) take_ = (p); \
+		(p) = NULL;                \
+		take_;                     \
 	})
 
-#define TAKE_FD(fd)                                                                                \
-	({                                                                                         \
-		int take_ = (fd);                                                                  \
-		(fd) = -1;                                                                         \
-		take_;                                                                             \
+#define TAKE_FD(fd)               \
+	({                        \
+		int take_ = (fd); \
+		(fd) = -1;        \
+		take_;            \
 	})
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))

@@ -12,9 +12,9 @@
 
 #define SHUNT_DEFAULT_CONFIG "/etc/shunt/shunt.ini"
 #define SHUNT_DEFAULT_SOCKET "/run/shunt/control.sock"
-#define SHUNT_GROUP          "shunt"
+#define SHUNT_GROUP	     "shunt"
 
-#define SHUNT_PROTO_REQUEST_MAX  65536 /* bytes in one question, its newline included */
-#define SHUNT_PROTO_CLIENTS_MAX  32 /* connections at a time */
-#define SHUNT_PROTO_PENDING_MAX  (64 << 20) /* bytes of answers that a client has not read yet */
+#define SHUNT_PROTO_REQUEST_MAX	 65536	    /* bytes in one question, its newline included */
+#define SHUNT_PROTO_CLIENTS_MAX	 32	    /* connections at a time */
+#define SHUNT_PROTO_PENDING_MAX	 (64 << 20) /* bytes of answers that a client has not read yet */
 #define SHUNT_PROTO_IDLE_SECONDS 60 /* a connection that says nothing for so long is closed */
