@@ -1,0 +1,256 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Reload, crash, restart and removal of the agent, while programs go on dialling."""
+import os
+import select
+import signal
+import socket
+
+from case import FAR4, PORT, TCP4, Case, Refused, attempt, main, original_dst
+from sandbox import DEADLINE, Place, wait_until
+
+FLIPS = 50
+OTHER_SIDECAR = "127.0.0.1", 15002
+# Two configurations, each with its own sidecar, and an address that it leaves alone.
+ONE, TWO = "10.83.1.1", "10.83.2.1"
+CONFIG_ONE = {"tcp_redirect": "127.0.0.1:15001", "exclude_cidrs": f"{ONE}/32"}
+CONFIG_TWO = {"tcp_redirect": "127.0.0.1:15002", "exclude_cidrs": f"{TWO}/32"}
+
+
+def serve(listener, name):
+    """Tells every client who serves it, and whom it dialled as far as the server was told."""
+    while True:
+        sock, _ = listener.accept()
+        with sock:
+            told = attempt(original_dst, sock)
+            sock.sendall(f"{name} {told}".encode())
+
+
+def ask(addresses):
+    heard = {}
+    for address in addresses:
+        with socket.socket() as sock:
+            heard[address] = attempt(sock.connect, (address, PORT)) or sock.recv(64).decode()
+    return heard
+
+
+class Load:
+    """A program that dials until it is told to stop."""
+
+    def __init__(self, place, *addresses):
+        self.stopper, self.stop_signal = os.pipe()
+        self.task = place.start(self.dial, addresses)
+
+    def dial(self, addresses):
+        heard, n = {address: set() for address in addresses}, 0
+        while not select.select([self.stopper], [], [], 0)[0]:
+            for address, answer in ask(addresses).items():
+                heard[address].add(answer)
+            n += 1
+        return n, heard
+
+    def stop(self):
+        """How often it dialled each address, and all that it heard there."""
+        os.write(self.stop_signal, b".")
+        os.close(self.stopper)
+        os.close(self.stop_signal)
+        return self.task.result()
+
+
+class AgentCase(Case):
+    def setUp(self):
+        super().setUp()
+        self.world.app.netns.far.ip(*(
+            f"address replace {address}/32 dev lo" for address in (ONE, TWO)))
+        other = self.keep(self.world.proxy.listen(*OTHER_SIDECAR))
+        far = self.keep(self.world.far.listen("", PORT))
+        self.keep(self.world.proxy.start(serve, self.sidecar(FAR4), "one"))
+        self.keep(self.world.proxy.start(serve, other, "two"))
+        self.keep(self.world.far.start(serve, far, "far"))
+
+    def reload(self, **keys):
+        self.agent.reload(**keys)
+        self.addCleanup(self.agent.reload)
+
+    def assert_heard(self, load, expected):
+        """That the program was never told anything else; and that it was busy."""
+        n, heard = load.stop()
+        self.assertGreater(n, FLIPS)
+        self.assertEqual(heard, expected)
+
+
+class Reload(AgentCase):
+    def test_rules_are_old_or_new(self):
+        """Never a mix: what one configuration leaves alone never gets to its sidecar."""
+        self.reload(**CONFIG_ONE)
+        load = Load(self.world.app, FAR4, ONE, TWO)
+        for _ in range(FLIPS // 2):
+            self.agent.reload(**CONFIG_TWO)
+            self.agent.reload(**CONFIG_ONE)
+        self.assert_heard(load, {
+            FAR4: {f"one {(FAR4, PORT)}", f"two {(FAR4, PORT)}"},
+            ONE: {"far ENOENT", f"two {(ONE, PORT)}"},
+            TWO: {"far ENOENT", f"one {(TWO, PORT)}"},
+        })
+
+    def test_attachments_that_move(self):
+        """Up to the parent and down again: there is no gap, and nothing is redirected twice."""
+        app = self.world.app.cgroup
+        inner = app.child("inner")
+        self.addCleanup(inner.remove)
+        member = inner.child("member")
+        below, above = {"cgroups": f"{inner.path}/*"}, {"cgroups": f"{app.path}/*"}
+        self.reload(**below)
+        before = self.agent.counters()
+        load = Load(Place(member, self.world.app.netns), FAR4)
+        for _ in range(FLIPS // 2):
+            self.agent.reload(**above)
+            self.agent.reload(**below)
+        self.assert_heard(load, {FAR4: {f"one {(FAR4, PORT)}"}})
+        moved = {name: count - before[name] for name, count in self.agent.counters().items()
+                 if name.startswith("connect_") and count != before[name]}
+        self.assertLessEqual(set(moved), {"connect_seen", "connect_redirected", "connect_already"})
+
+    def test_refused_configuration(self):
+        self.agent.configure(tcp_redirect="nonsense")
+        with self.assertRaises(Refused):
+            self.agent.ask("reload")
+        self.assertEqual(ask([FAR4]), {FAR4: f"one {(FAR4, PORT)}"})
+
+    def test_cgroups_come_and_go(self):
+        self.reload(cgroups=f"{self.world.app.cgroup.path}/*")
+        for _ in range(3):
+            child = self.world.app.cgroup.child("child")
+            known = self.agent.ask("classify", cgroup=child.path)
+            self.assertEqual(known["role"], "member")
+            self.assertEqual(Place(child, self.world.app.netns).run(ask, [FAR4]),
+                             {FAR4: f"one {(FAR4, PORT)}"})
+            child.remove()
+            wait_until(lambda: self.agent.ask("status")["cgroups"]["members"] == 0,
+                       "the agent has seen the cgroup go")
+
+
+class Restart(AgentCase):
+    def restart(self, signum):
+        self.agent.stop(signum)
+        self.agent.start()
+
+    def test_redirection_outlives_the_agent(self):
+        for signum in signal.SIGTERM, signal.SIGKILL:
+            with self.subTest(signum):
+                before = self.agent.counters()["connect_redirected"]
+                self.agent.stop(signum)
+                try:
+                    heard = ask([FAR4])
+                finally:
+                    self.agent.start()
+                self.assertEqual(heard, {FAR4: f"one {(FAR4, PORT)}"})
+                self.assertEqual(self.agent.counters()["connect_redirected"], before + 1)
+
+    def test_attachments_are_taken_over(self):
+        def links():
+            return {link["cgroup"]: set(link["programs"])
+                    for link in self.agent.ask("status")["links"]}
+        before = links()
+        self.restart(signal.SIGKILL)
+        self.assertEqual(links(), before)
+        with self.counted(connect_redirected=1):
+            ask([FAR4])
+
+    def test_under_load(self):
+        load = Load(self.world.app, FAR4)
+        for _ in range(5):
+            self.restart(signal.SIGKILL)
+        self.assert_heard(load, {FAR4: {f"one {(FAR4, PORT)}"}})
+
+    def test_with_another_configuration(self):
+        """It was changed while there was no agent."""
+        self.reload(**CONFIG_ONE)
+        load = Load(self.world.app, FAR4, ONE, TWO)
+        for config in (CONFIG_TWO, CONFIG_ONE) * 3:
+            self.agent.stop(signal.SIGKILL)
+            self.agent.configure(**config)
+            self.agent.start()
+        self.assert_heard(load, {
+            FAR4: {f"one {(FAR4, PORT)}", f"two {(FAR4, PORT)}"},
+            ONE: {"far ENOENT", f"two {(ONE, PORT)}"},
+            TWO: {"far ENOENT", f"one {(TWO, PORT)}"},
+        })
+
+    def test_cgroups_that_came_and_went_meanwhile(self):
+        app = self.world.app.cgroup
+        self.reload(cgroups=f"{app.path}/*")
+        gone = app.child("gone")
+        self.agent.ask("classify", cgroup=gone.path)
+        self.agent.stop(signal.SIGKILL)
+        gone.remove()
+        new = app.child("new")
+        self.addCleanup(new.remove)
+        self.agent.start()
+        heard = Place(new, self.world.app.netns).run(ask, [FAR4])
+        self.assertEqual(heard, {FAR4: f"one {(FAR4, PORT)}"})
+        self.assertEqual(self.agent.ask("status")["cgroups"]["members"], 1)
+
+    def test_names_of_older_connections(self):
+        sock = self.new_socket()
+        sock.connect((FAR4, PORT))
+        own = sock.getsockname()
+        self.restart(signal.SIGKILL)
+        self.assertEqual((sock.getsockname(), sock.getpeername()), (own, (FAR4, PORT)))
+
+    def test_destination_that_waits(self):
+        listener = self.keep(self.world.proxy.listen("127.0.0.1", 15003))
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 30)
+        self.reload(tcp_redirect="127.0.0.1:15003")
+        sock = self.dial(FAR4)
+        self.restart(signal.SIGKILL)
+        sock.sendall(b"!")
+        self.assertEqual(original_dst(self.accept(listener)), (FAR4, PORT))
+
+
+class Second(AgentCase):
+    def test_second_agent_refuses(self):
+        second = self.agent.spawn()
+        self.assertEqual(second.wait(DEADLINE), 1)
+        self.assertIn("another agent is running", self.agent.read_log())
+        with self.counted(connect_redirected=1):
+            ask([FAR4])
+
+    def test_second_agent_with_other_pins_leaves_nothing(self):
+        pins = self.agent.pins
+        self.agent.pins = f"{pins}-second"
+        self.agent.configure()
+        second = self.agent.spawn()
+        self.agent.pins = pins
+        self.agent.configure()
+        self.assertEqual(second.wait(DEADLINE), 1)
+        self.assertFalse(os.path.exists(f"{pins}-second"))
+        with self.counted(connect_redirected=1):
+            self.assertEqual(ask([FAR4]), {FAR4: f"one {(FAR4, PORT)}"})
+
+
+class Detach(AgentCase):
+    def detach(self):
+        self.agent.detach()
+        self.addCleanup(self.agent.start)
+        self.addCleanup(self.agent.configure)
+
+    def test_nothing_is_left(self):
+        self.detach()
+        self.assertFalse(os.path.exists(self.agent.pins))
+        self.assertEqual(ask([FAR4]), {FAR4: "far ENOENT"})
+
+    def test_connections_go_on(self):
+        listener = self.keep(self.world.proxy.listen("127.0.0.1", 15003))
+        self.agent.reload(tcp_redirect="127.0.0.1:15003")
+        sock = self.dial(FAR4)
+        proxied = self.accept(listener)
+        self.detach()
+        self.assert_connected(sock, proxied)
+
+    def tearDown(self):
+        """There is no agent to ask for counters."""
+
+
+if __name__ == "__main__":
+    main()

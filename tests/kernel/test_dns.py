@@ -1,0 +1,369 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""UDP: queries to DNS servers go to the sidecar, and each answer comes from the server asked."""
+import ctypes
+import os
+import socket
+import struct
+
+from case import (DNS4, DNS6, FAR4, FAR6, MAPPED, POD4, POD6, Case, attempt, check, disconnect,
+                  family_of, is_ipv4, libc, main, names, original_dst, plain)
+
+DNS = 53
+OTHER_PORT = 5353
+IP_PKTINFO = 8
+RESOLVERS_MAX = 16  # SHUNT_RESOLVERS_MAX
+
+
+def sockaddr_in(host, port, family=socket.AF_INET):
+    return struct.pack("=H", family) + struct.pack("!H4s8x", port, socket.inet_aton(host))
+
+
+class DnsCase(Case):
+    def setUp(self):
+        self.servers = {socket.AF_INET: self.serve(self.world.proxy, DNS4),
+                        socket.AF_INET6: self.serve(self.world.proxy, DNS6)}
+
+    def serve(self, place, name):
+        return self.keep(place.bind(*name, kind=socket.SOCK_DGRAM))
+
+    def udp(self, address=FAR4):
+        return self.new_socket(family_of(address), socket.SOCK_DGRAM)
+
+    def ask(self, sock, *resolvers):
+        """Sends each a query that says whom it is for."""
+        for resolver in resolvers:
+            sock.sendto(resolver.encode(), (resolver, DNS))
+
+    def reply(self, resolver):
+        """The sidecar answers the next query with the same words; gives who asked."""
+        server = self.servers[socket.AF_INET if is_ipv4(resolver) else socket.AF_INET6]
+        query, client = server.recvfrom(512)
+        server.sendto(query, client)
+        return client
+
+    def assert_answer(self, sock, resolver):
+        """That the next answer is for the query to this resolver, and comes from there."""
+        answer, sender = sock.recvfrom(512)
+        self.assertEqual((answer.decode(), *sender[:2]), (resolver, resolver, DNS))
+
+    def assert_answered(self, sock, *resolvers):
+        self.ask(sock, *resolvers)
+        for resolver in resolvers:
+            self.reply(resolver)
+        for resolver in resolvers:
+            self.assert_answer(sock, resolver)
+
+
+class Unconnected(DnsCase):
+    def test_one_server(self):
+        for resolver in FAR4, FAR6, MAPPED:
+            with self.subTest(resolver), self.counted(
+                    sendmsg_redirected=1, dns_redirected=1, sendmsg_not_dns=1, dns_restored=1):
+                self.assert_answered(self.udp(resolver), resolver)
+
+    def test_two_servers(self):
+        for resolvers in (FAR4, "10.83.0.53"), (FAR6, "fd83::53"), (MAPPED, "::ffff:10.83.0.53"):
+            with self.subTest(resolvers), self.counted(
+                    sendmsg_redirected=2, sendmsg_not_dns=2, dns_answered=1, dns_restored=2):
+                self.assert_answered(self.udp(resolvers[0]), *resolvers)
+
+    def test_answers_out_of_order(self):
+        sock = self.udp()
+        resolvers = [f"10.83.0.{n}" for n in range(10, 15)]
+        self.ask(sock, *resolvers)
+        server = self.servers[socket.AF_INET]
+        for query, client in reversed([server.recvfrom(512) for _ in resolvers]):
+            server.sendto(query, client)
+        for resolver in reversed(resolvers):
+            self.assert_answer(sock, resolver)
+
+    def test_both_families_on_one_socket(self):
+        sock = self.udp(FAR6)
+        for _ in range(2):
+            self.assert_answered(sock, MAPPED, FAR6, "::ffff:10.83.0.53", "fd83::53")
+
+    def test_the_same_server_again(self):
+        sock = self.udp()
+        with self.counted(sendmsg_redirected=6, sendmsg_not_dns=6, dns_resolver_dropped=0):
+            for _ in range(3):
+                self.assert_answered(sock, FAR4, "10.83.0.53")
+
+    def test_as_many_servers_as_are_told_apart(self):
+        for prefix in "10.83.1.", "fd83::1:":
+            resolvers = [f"{prefix}{n + 1}" for n in range(RESOLVERS_MAX)]
+            with self.subTest(prefix), self.counted(
+                    sendmsg_redirected=16, sendmsg_not_dns=16, dns_resolver_dropped=0):
+                self.assert_answered(self.udp(resolvers[0]), *resolvers)
+
+    def test_more_servers_than_are_told_apart(self):
+        """Some are forgotten, but not those asked lately."""
+        sock = self.udp()
+        resolvers = [f"10.83.1.{n + 1}" for n in range(RESOLVERS_MAX + 4)]
+        with self.counted(sendmsg_redirected=30, sendmsg_not_dns=30, dns_resolver_dropped=4):
+            for resolver in resolvers:
+                self.assert_answered(sock, resolver)
+            self.assert_answered(sock, *resolvers[-10:])
+
+    def test_many_messages_at_once(self):
+        """sendmmsg() and recvmmsg(); besides, queries in several pieces."""
+        resolvers = [f"10.83.0.{n}" for n in range(10, 14)]
+        sock = self.udp()
+        sent = Messages([sockaddr_in(resolver, DNS) for resolver in resolvers],
+                        [resolver.encode() for resolver in resolvers])
+        self.assertEqual(check(libc.sendmmsg(sock.fileno(), sent.array, 4, 0)), 4)
+        for resolver in resolvers:
+            self.reply(resolver)
+        received = Messages([bytes(16)] * 4, [bytes(16)] * 4)
+        self.assertEqual(check(libc.recvmmsg(sock.fileno(), received.array, 4, 0, None)), 4)
+        self.assertEqual(received.contents(), [
+            (sockaddr_in(resolver, DNS), resolver.encode()) for resolver in resolvers])
+
+    def test_pieces_and_peeking(self):
+        sock = self.udp()
+        sock.sendmsg([b"a", b"b"], (), 0, (FAR4, DNS))
+        self.reply(FAR4)
+        for flags in socket.MSG_PEEK, 0:
+            text, _, _, sender = sock.recvmsg(16, 0, flags)
+            self.assertEqual((text, sender), (b"ab", (FAR4, DNS)))
+
+    def test_without_a_family(self):
+        """sendto() takes an address of family 0 for IPv4, also the kernel's own."""
+        sock = self.udp()
+        name = sockaddr_in(FAR4, DNS, socket.AF_UNSPEC)
+        check(libc.sendto(sock.fileno(), FAR4.encode(), len(FAR4), 0, name, len(name)))
+        self.reply(FAR4)
+        self.assert_answer(sock, FAR4)
+
+    def test_ipv4_address_on_an_ipv6_socket(self):
+        sock = self.udp(FAR6)
+        name = sockaddr_in(FAR4, DNS)
+        check(libc.sendto(sock.fileno(), MAPPED.encode(), len(MAPPED), 0, name, len(name)))
+        self.reply(FAR4)
+        self.assert_answer(sock, MAPPED)
+
+    def test_names_are_plain(self):
+        def ask():
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.sendto(b"?", (FAR4, DNS))
+                return names(sock)
+        self.assert_as_outside(ask)
+
+    def test_other_traffic_of_the_same_socket(self):
+        far = self.keep(self.world.far.bind(FAR4, OTHER_PORT, socket.SOCK_DGRAM))
+        sock = self.udp()
+        self.ask(sock, FAR4, "10.83.0.53")
+        with self.counted(sendmsg_not_dns=1):
+            sock.sendto(b"other", (FAR4, OTHER_PORT))
+        query, client = far.recvfrom(512)
+        self.assertEqual((query, client[0]), (b"other", POD4))
+        far.sendto(b"answer", client)
+        self.assertEqual(sock.recvfrom(512), (b"answer", (FAR4, OTHER_PORT)))
+        for resolver in FAR4, "10.83.0.53":
+            self.reply(resolver)
+            self.assert_answer(sock, resolver)
+
+    def test_datagrams_of_others(self):
+        """They come from where they come from, even from the sidecar's address, other port."""
+        sock = self.udp()
+        self.assert_answered(sock, FAR4)
+        other = self.serve(self.world.proxy, ("127.0.0.1", 15054))
+        with self.counted(dns_restored=0, sendmsg_not_dns=1):
+            other.sendto(b"hello", ("127.0.0.1", sock.getsockname()[1]))
+            self.assertEqual(sock.recvfrom(512), (b"hello", ("127.0.0.1", 15054)))
+
+    def test_passed_to_another_cgroup(self):
+        sock = self.udp()
+        self.world.outside.run(self.ask, sock, FAR4)
+        self.reply(FAR4)
+        self.assertEqual(self.world.outside.run(sock.recvfrom, 512), (FAR4.encode(), (FAR4, DNS)))
+
+
+class Shared(DnsCase):
+    """Where answers cannot be told apart all come from the server that was asked last."""
+
+    def assert_shared(self, sock, first, second):
+        with self.counted(sendmsg_redirected=2, sendmsg_not_dns=2, dns_resolver_shared=1):
+            for resolver in first, second:
+                self.assert_answered(sock, resolver)
+        self.ask(sock, first, second)
+        for resolver in first, second:
+            self.reply(resolver)
+        for asked in first, second:
+            self.assertEqual(sock.recvfrom(512)[0:2], (asked.encode(), (second, DNS)))
+
+    def test_bound_socket(self):
+        sock = self.udp()
+        sock.bind((POD4, 0))
+        self.assert_shared(sock, FAR4, "10.83.0.53")
+
+    def test_source_named_by_the_datagram(self):
+        sock = self.udp()
+        source = struct.pack("=i4s4x", 0, socket.inet_aton(POD4))
+        control = [(socket.IPPROTO_IP, IP_PKTINFO, source)]
+        sock.sendmsg([FAR4.encode()], control, 0, (FAR4, DNS))
+        self.assertEqual(self.reply(FAR4)[0], POD4)
+        self.assert_answer(sock, FAR4)
+
+
+class ForeignServer(DnsCase):
+    """A DNS server that runs where no program of Shunt is attached: its answers bear no number."""
+
+    def setUp(self):
+        self.servers = {socket.AF_INET: self.serve(self.world.outside, DNS4),
+                        socket.AF_INET6: self.serve(self.world.outside, DNS6)}
+
+    def test_one_server(self):
+        for resolver in FAR4, FAR6, MAPPED:
+            with self.subTest(resolver), self.counted(sendmsg_redirected=1, dns_restored=1):
+                self.assert_answered(self.udp(resolver), resolver)
+
+    def test_two_servers(self):
+        sock = self.udp()
+        with self.counted(sendmsg_redirected=2, dns_resolver_shared=1):
+            for resolver in FAR4, "10.83.0.53":
+                self.assert_answered(sock, resolver)
+
+
+class Connected(DnsCase):
+    own = {FAR4: POD4, FAR6: POD6, MAPPED: f"::ffff:{POD4}"}
+
+    def assert_exchange(self, sock, resolver):
+        sock.send(resolver.encode())
+        client = self.reply(resolver)
+        self.assert_answer(sock, resolver)
+        return client
+
+    def test_exchange(self):
+        for resolver in FAR4, FAR6, MAPPED:
+            with self.subTest(resolver):
+                sock = self.udp(resolver)
+                with self.counted(connect_redirected=1, dns_redirected=1):
+                    sock.connect((resolver, DNS))
+                client = self.assert_exchange(sock, resolver)
+                self.assertEqual(client[0], plain(self.own[resolver]))
+
+    def test_names(self):
+        for resolver in FAR4, FAR6, MAPPED:
+            with self.subTest(resolver):
+                def names_on_the_way():
+                    seen = []
+                    with socket.socket(family_of(resolver), socket.SOCK_DGRAM) as sock:
+                        for port in DNS, OTHER_PORT, DNS:
+                            sock.connect((resolver, port))
+                            seen.append(names(sock))
+                        disconnect(sock)
+                        seen.append(names(sock))
+                    return seen
+                self.assert_as_outside(names_on_the_way)
+
+    def test_connected_again(self):
+        for first, second in (FAR4, "10.83.0.53"), (FAR6, "fd83::53"), \
+                (MAPPED, "::ffff:10.83.0.53"):
+            with self.subTest(first):
+                sock = self.udp(first)
+                for resolver in first, second, first:
+                    sock.connect((resolver, DNS))
+                    self.assert_exchange(sock, resolver)
+
+    def test_disconnected(self):
+        sock = self.udp()
+        sock.connect((FAR4, DNS))
+        self.assert_exchange(sock, FAR4)
+        disconnect(sock)
+        self.assert_answered(sock, "10.83.0.53")
+
+    def test_late_answer_after_disconnect(self):
+        sock = self.udp()
+        sock.connect((FAR4, DNS))
+        sock.send(b"?")
+        self.reply(FAR4)
+        disconnect(sock)
+        self.assertEqual(sock.recvfrom(512)[0], b"?")
+
+    def test_to_another_address_meanwhile(self):
+        far = self.keep(self.world.far.bind(FAR4, OTHER_PORT, socket.SOCK_DGRAM))
+        sock = self.udp()
+        sock.connect((FAR4, DNS))
+        sock.sendto(b"other", (FAR4, OTHER_PORT))
+        self.assertEqual(far.recvfrom(512)[0], b"other")
+        self.assert_exchange(sock, FAR4)
+
+    def test_connected_from_the_sidecar_elsewhere(self):
+        """The same server, while it does not listen: connect() fails as if its port were closed."""
+        self.servers[socket.AF_INET].close()
+        sock = self.udp()
+        self.assertEqual(attempt(sock.connect, (FAR4, DNS)), "ECONNREFUSED")
+        self.servers[socket.AF_INET] = self.serve(self.world.proxy, DNS4)
+        sock.connect((FAR4, DNS))
+        self.assert_exchange(sock, FAR4)
+
+    def test_ipv4_address_on_an_ipv6_socket(self):
+        sock = self.udp(FAR6)
+        name = sockaddr_in(FAR4, DNS)
+        check(libc.connect(sock.fileno(), name, len(name)))
+        self.assertEqual(sock.getpeername()[0], MAPPED)
+        self.assert_exchange(sock, MAPPED)
+
+
+class Header(ctypes.Structure):
+    """struct msghdr"""
+    _fields_ = [("name", ctypes.c_void_p), ("name_len", ctypes.c_uint32),
+                ("vector", ctypes.c_void_p), ("vector_len", ctypes.c_size_t),
+                ("control", ctypes.c_void_p), ("control_len", ctypes.c_size_t),
+                ("flags", ctypes.c_int)]
+
+
+class Message(ctypes.Structure):
+    """struct mmsghdr"""
+    _fields_ = [("header", Header), ("len", ctypes.c_uint)]
+
+
+class Vector(ctypes.Structure):
+    """struct iovec"""
+    _fields_ = [("base", ctypes.c_void_p), ("len", ctypes.c_size_t)]
+
+
+class Messages:
+    """struct mmsghdr[], one buffer each."""
+
+    def __init__(self, addresses, texts):
+        self.names = [ctypes.create_string_buffer(name, len(name)) for name in addresses]
+        self.texts = [ctypes.create_string_buffer(text, len(text)) for text in texts]
+        self.vectors = [Vector(ctypes.addressof(text), len(text)) for text in self.texts]
+        self.array = (Message * len(texts))(*(
+            (Header(ctypes.addressof(name), len(name), ctypes.addressof(vector), 1),)
+            for name, vector in zip(self.names, self.vectors)))
+
+    def contents(self):
+        return [(name.raw, text.raw[:message.len])
+                for name, text, message in zip(self.names, self.texts, self.array)]
+
+
+class OverTcp(Case):
+    mesh = {}
+
+    def test_goes_to_the_dns_address(self):
+        for resolver, name in (FAR4, DNS4), (FAR6, DNS6), (MAPPED, DNS4):
+            with self.subTest(resolver):
+                listener = self.keep(self.world.proxy.listen(*name))
+                with self.counted(connect_redirected=1, dns_redirected=1):
+                    sock = self.dial(resolver, DNS)
+                proxied = self.accept(listener)
+                level = socket.IPPROTO_IP if is_ipv4(resolver) else socket.IPPROTO_IPV6
+                self.assertEqual(original_dst(proxied, level), (plain(resolver), DNS))
+                self.assertEqual(sock.getpeername()[:2], (resolver, DNS))
+                listener.close()
+
+
+class OverTcpWithoutDns(Case):
+    mesh = {"dns_redirect": None}
+
+    def test_goes_to_the_tcp_address(self):
+        with self.counted(connect_redirected=1):
+            sock = self.dial(FAR4, DNS)
+        self.assert_redirected(sock, FAR4, DNS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,269 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Every outcome that a connect() or a datagram can have: its counter, and what really happened."""
+import contextlib
+import os
+import signal
+import socket
+
+from case import (DNS4, DNS6, FAR4, FAR6, POD4, POD6, Case, attempt, family_of, main)
+from sandbox import Place, wait_until
+
+# Each of these is dialled by TCP, by connected UDP and by unconnected UDP.
+ADDRESSES = FAR4, FAR6
+PORT = 53
+IPPROTO_UDPLITE = 136
+
+
+def probe_one(make, address, port, kind, connected):
+    with make(family_of(address), kind) as sock:
+        if not connected:
+            return attempt(sock.sendto, b"?", (address, port))
+        return attempt(sock.connect, (address, port)) or attempt(sock.send, b"?")
+
+
+def probe(make=socket.socket, addresses=ADDRESSES, port=PORT):
+    """Tries each address in each way; what came of it."""
+    ways = (socket.SOCK_STREAM, True), (socket.SOCK_DGRAM, True), (socket.SOCK_DGRAM, False)
+    return [probe_one(make, address, port, *way) for address in addresses for way in ways]
+
+
+def probe_as(uid, gid):
+    os.setgroups([])
+    os.setgid(gid)
+    os.setuid(uid)
+    return probe()
+
+
+class Servers:
+    """Of TCP and UDP both, and what arrives at them."""
+
+    def __init__(self, test, place, *names):
+        self.tcp = [test.keep(place.listen(*name)) for name in names]
+        self.udp = [test.keep(place.bind(*name, kind=socket.SOCK_DGRAM)) for name in names]
+
+    def close(self):
+        for sock in self.tcp + self.udp:
+            sock.close()
+
+    def count(self, expected):
+        """How much has arrived, once as much as is expected has."""
+        arrived = 0
+
+        def look():
+            nonlocal arrived
+            for sock in self.tcp + self.udp:
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        if sock in self.tcp:
+                            sock.accept()[0].close()
+                        else:
+                            sock.recv(16, socket.MSG_DONTWAIT)
+                        arrived += 1
+            return arrived >= expected
+        for sock in self.tcp:
+            sock.setblocking(False)
+        with contextlib.suppress(AssertionError):
+            wait_until(look, "")
+        return arrived
+
+
+class Outcomes(Case):
+    def setUp(self):
+        super().setUp()
+        self.far = Servers(self, self.world.far, ("::", PORT))
+        self.dns = Servers(self, self.world.proxy, DNS4, DNS6)
+
+    def configure(self, **keys):
+        self.agent.reload(**keys)
+        self.addCleanup(self.agent.reload)
+
+    def set_sysctl(self, name, value):
+        before = self.world.app.netns.sysctl(name, value)
+        self.addCleanup(self.world.app.netns.sysctl, name, before)
+
+    def child(self, name):
+        """A place below the program's own cgroup."""
+        cgroup = self.world.app.cgroup.child(name)
+        self.addCleanup(cgroup.remove)
+        return Place(cgroup, self.world.app.netns)
+
+    def assert_outcome(self, name, tries=probe, addresses=ADDRESSES, servers=None):
+        """That all have this outcome, and arrive at these servers."""
+        n = len(addresses)
+        with self.counted(**{f"connect_{name}": 2 * n, f"sendmsg_{name}": n}):
+            results = tries()
+        self.assertEqual(results, [1] * 3 * n)
+        self.assertEqual((servers or self.far).count(3 * n), 3 * n)
+
+    def assert_refused(self, name, error):
+        with self.counted(**{f"connect_{name}": 4, f"sendmsg_{name}": 2}):
+            self.assertEqual(probe(), [error] * 6)
+
+    def test_redirected(self):
+        with self.counted(connect_redirected=4, sendmsg_redirected=2, dns_redirected=6):
+            self.assertEqual(probe(), [1] * 6)
+        self.assertEqual(self.dns.count(6), 6)
+
+    def test_not_enrolled(self):
+        app = self.world.app.cgroup.path
+        self.configure(cgroups=f"{app}/**, !{app}/out")
+        out = self.child("out")
+        self.assert_outcome("not_enrolled", lambda: probe(out.new_socket))
+
+    def test_unclassified(self):
+        """A cgroup that is new, where it may be in the mesh or not; then the agent finds out."""
+        self.configure(cgroups=f"{self.world.app.cgroup.path}/*")
+        self.agent.process.send_signal(signal.SIGSTOP)
+        try:
+            new = self.child("new")
+            results = probe(new.new_socket)
+        finally:
+            self.agent.process.send_signal(signal.SIGCONT)
+        self.assertEqual(results, [1] * 6)
+
+    def test_child_of_a_member_has_no_window(self):
+        self.agent.process.send_signal(signal.SIGSTOP)
+        try:
+            results = probe(self.child("new").new_socket)
+        finally:
+            self.agent.process.send_signal(signal.SIGCONT)
+        self.assertEqual(results, [1] * 6)
+        self.assertEqual(self.dns.count(6), 6)
+
+    def test_sidecar_by_cgroup(self):
+        app = self.world.app.cgroup.path
+        self.configure(cgroups=f"{app}/*", sidecar_cgroups=f"{app}/proxy")
+        proxy = self.child("proxy")
+        self.assert_outcome("sidecar", lambda: probe(proxy.new_socket))
+
+    def test_sidecar_that_is_elsewhere(self):
+        """Only its unconnected datagrams are looked at: answers to numbered DNS servers."""
+        with self.counted(sendmsg_sidecar=2):
+            self.assertEqual(probe(self.world.proxy.new_socket), [1] * 6)
+        self.assertEqual(self.far.count(6), 6)
+
+    def test_sidecar_by_user(self):
+        self.configure(sidecar_uids="1337, 7000")
+        self.assert_outcome("sidecar", lambda: self.world.app.run(probe_as, 1337, 1))
+
+    def test_sidecar_by_group(self):
+        self.configure(sidecar_gids="1338")
+        self.assert_outcome("sidecar", lambda: self.world.app.run(probe_as, 1, 1338))
+
+    def test_other_user(self):
+        self.configure(sidecar_uids="1337", sidecar_gids="1338", exclude_uids="7", exclude_gids="8")
+        self.assert_outcome("redirected", lambda: self.world.app.run(probe_as, 1338, 1337),
+                            servers=self.dns)
+
+    def test_excluded_user(self):
+        self.configure(exclude_uids="1001")
+        self.assert_outcome("excluded_owner", lambda: self.world.app.run(probe_as, 1001, 1))
+
+    def test_excluded_group(self):
+        self.configure(exclude_gids="1002")
+        self.assert_outcome("excluded_owner", lambda: self.world.app.run(probe_as, 1, 1002))
+
+    def test_other_protocol(self):
+        self.set_sysctl("ipv4/ping_group_range", "0 0")
+        sock = self.new_socket(kind=socket.SOCK_DGRAM, protocol=socket.IPPROTO_ICMP)
+        with self.counted(connect_other_protocol=1):
+            sock.connect((FAR4, 0))
+
+    def test_other_protocol_of_datagrams(self):
+        try:
+            sock = self.new_socket(kind=socket.SOCK_DGRAM, protocol=IPPROTO_UDPLITE)
+        except OSError as error:
+            self.skipTest(f"no UDP-Lite: {error.strerror}")
+        with self.counted(sendmsg_other_protocol=1):
+            sock.sendto(b"?", (FAR4, PORT))
+
+    def test_not_dns(self):
+        other = Servers(self, self.world.far, ("::", 5353))
+        with self.counted(connect_redirected=2, connect_not_dns=2, sendmsg_not_dns=2):
+            self.assertEqual(probe(port=5353), [1] * 6)
+        self.assertEqual(other.count(4), 4)
+
+    def test_already(self):
+        self.configure(dns_redirect=f"{POD4}:{PORT}, [{POD6}]:{PORT}")
+        own = Servers(self, self.world.proxy, ("::", PORT))
+        addresses = POD4, POD6
+        self.assert_outcome("already", lambda: probe(addresses=addresses), addresses, own)
+
+    def test_loopback(self):
+        addresses = "127.0.0.1", "127.255.0.1", "0.0.0.0", "::1", "::"
+        own = Servers(self, self.world.outside, ("::", PORT))
+        self.assert_outcome("loopback", lambda: probe(addresses=addresses), addresses, own)
+
+    def test_excluded_cidr(self):
+        self.configure(exclude_cidrs="10.83.0.1/32, fd83::/127")
+        self.assert_outcome("excluded_cidr")
+
+    def test_excluded_port(self):
+        self.configure(exclude_ports="22, 50-60")
+        self.assert_outcome("excluded_port")
+
+    def test_not_included_address(self):
+        self.configure(include_cidrs="10.83.1.0/24, fd83:1::/32")
+        self.assert_outcome("not_included")
+
+    def test_not_included_port(self):
+        self.configure(include_ports="1-52, 54-65535")
+        self.assert_outcome("not_included")
+
+    def test_bound_device(self):
+        def make(*kind):
+            sock = socket.socket(*kind)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+            return sock
+        self.assert_outcome("bound_device", lambda: probe(make))
+
+    def test_bound_loopback(self):
+        def make(*kind):
+            sock = socket.socket(*kind)
+            sock.bind(("127.0.0.1", 0))
+            return sock
+        with self.counted(connect_bound_loopback=2, sendmsg_bound_loopback=1):
+            self.assertEqual(probe(make, [FAR4]), ["EINVAL"] * 3)
+
+    def test_no_address(self):
+        self.configure(tcp_redirect="127.0.0.1:15001", dns_redirect=None)
+        with self.counted(connect_redirected=1, connect_no_address=3, sendmsg_no_address=2):
+            self.assertEqual(probe(), [1] * 6)
+        self.assertEqual(self.far.count(5), 5)
+
+    def test_sidecar_down_refuse(self):
+        self.dns.close()
+        self.assert_refused("refused_sidecar_down", "ECONNREFUSED")
+        self.dns = Servers(self, self.world.proxy, DNS4, DNS6)
+        self.assert_outcome("redirected", servers=self.dns)
+        self.dns.close()
+        self.assert_refused("refused_sidecar_down", "ECONNREFUSED")
+
+    def test_sidecar_down_bypass(self):
+        self.configure(on_sidecar_down="bypass")
+        self.dns.close()
+        self.assert_outcome("bypassed_sidecar_down")
+        self.dns = Servers(self, self.world.proxy, DNS4, DNS6)
+        self.assert_outcome("redirected", servers=self.dns)
+        self.dns.close()
+        self.assert_outcome("bypassed_sidecar_down")
+
+    def allow_no_memory(self):
+        try:
+            self.set_sysctl("core/optmem_max", 64)
+        except FileNotFoundError:
+            self.skipTest("the memory of sockets cannot be limited for a network namespace")
+
+    def test_no_memory_refuse(self):
+        self.allow_no_memory()
+        self.assert_refused("refused_no_memory", "ENOMEM")
+
+    def test_no_memory_bypass(self):
+        self.configure(on_sidecar_down="bypass")
+        self.allow_no_memory()
+        self.assert_outcome("bypassed_no_memory")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The two ends of a connection find each other, whenever and wherever, and nothing is left over."""
+import json
+import os
+import socket
+import struct
+import subprocess
+
+from case import (FAR4, FAR6, POD4, PORT, TCP4, TCP6, Case, attempt, family_of, main, original_dst,
+                  set_patience)
+from sandbox import Place, wait_until
+
+SOL_TCP = socket.IPPROTO_TCP
+RESET = struct.pack("=ii", 1, 0)  # SO_LINGER: close() does not wait, and resets
+
+
+def reset(sock):
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    sock.close()
+
+
+class PairingCase(Case):
+    def tearDown(self):
+        super().tearDown()
+        self.doCleanups()
+        wait_until(lambda: self.handover() == [], "no destination waits for a sidecar any more")
+        self.assertEqual(self.agent.waiting(), 0)
+
+    def handover(self):
+        """What is in the map; how much the agent says there is comes from counters."""
+        dump = subprocess.run(
+            ["bpftool", "-j", "map", "dump", "pinned", f"{self.agent.pins}/maps/shunt_handover"],
+            stdout=subprocess.PIPE, check=True)
+        return json.loads(dump.stdout)
+
+    def listen_slowly(self):
+        """The sidecar's end of a handshake is not done before the client has sent something."""
+        listener = self.sidecar(FAR4)
+        listener.setsockopt(SOL_TCP, socket.TCP_DEFER_ACCEPT, 30)
+        return listener
+
+
+class Pairing(PairingCase):
+    def test_syn_cookies(self):
+        before = self.world.app.netns.sysctl("ipv4/tcp_syncookies", 2)
+        self.addCleanup(self.world.app.netns.sysctl, "ipv4/tcp_syncookies", before)
+        for address in FAR4, FAR6:
+            for port in range(PORT, PORT + 20):
+                self.assert_redirected(self.dial(address, port), address, port)
+
+    def test_equal_addresses_in_two_namespaces(self):
+        """Not even ports tell the connections apart; one of each pair is half closed."""
+        twin = self.world.new_pod()
+        listeners = [self.sidecar(FAR4),
+                     self.keep(Place(self.world.proxy.cgroup, twin).listen(*TCP4))]
+        socks = []
+        for n in range(100):
+            for i, netns in enumerate((self.world.app.netns, twin)):
+                with netns.inside():
+                    sock = self.new_socket()
+                sock.bind((POD4, 20000 + n))
+                sock.connect((FAR4, 1000 * (i + 1) + n))
+                socks.append(sock)
+        for n in range(100):
+            for i, listener in enumerate(listeners):
+                sock, proxied = socks[2 * n + i], self.accept(listener)
+                self.assertEqual(original_dst(proxied), (FAR4, 1000 * (i + 1) + n))
+                self.assert_connected(sock, proxied)
+                sock.sendall(b"%d %d" % (i, n))
+                sock.shutdown(socket.SHUT_WR)
+                self.assertEqual(proxied.recv(16) + proxied.recv(16), b"%d %d" % (i, n))
+
+    def test_many_programs_at_once(self):
+        """Each says over the connection what it dialled; the sidecar compares."""
+        programs, connections = 4, 250
+
+        def dial(program):
+            for n in range(connections):
+                with socket.socket() as sock:
+                    port = 1000 * (program + 1) + n
+                    sock.connect((f"10.83.7.{program}", port))
+                    sock.sendall(b"10.83.7.%d:%d" % (program, port))
+                    assert sock.recv(1) == b"."
+
+        def serve():
+            wrong = []
+            for _ in range(programs * connections):
+                sock, _ = self.sidecar(FAR4).accept()
+                with sock:
+                    told, said = "%s:%d" % original_dst(sock), sock.recv(32).decode()
+                    if told != said:
+                        wrong.append((told, said))
+                    sock.sendall(b".")
+            return wrong
+        sidecar = self.world.proxy.start(serve)
+        tasks = [self.world.app.start(dial, program) for program in range(programs)]
+        for task in tasks:
+            task.result()
+        self.assertEqual(sidecar.result(), [])
+
+    def test_thirty_thousand_short_connections(self):
+        """One third each: the sidecar closes first, the client resets, the client is gone before
+        the sidecar looks."""
+        rounds = 10000
+        listener = self.sidecar(FAR4)
+
+        def dial():
+            sock = socket.socket()
+            sock.connect((FAR4, PORT))
+            return sock
+        before = self.agent.counters()["origdst_taken"]
+        for _ in range(rounds):
+            with dial():
+                listener.accept()[0].close()
+            sock = dial()
+            listener.accept()[0].close()
+            reset(sock)
+            reset(dial())
+            listener.accept()[0].close()
+        self.assertEqual(self.agent.counters()["origdst_taken"], before + 3 * rounds)
+
+
+class SlowSidecar(PairingCase):
+    def setUp(self):
+        super().setUp()
+        self.listener = self.listen_slowly()
+
+    def test_destination_waits(self):
+        with self.counted(connect_redirected=10, origdst_offered=10, origdst_taken=0):
+            socks = [self.dial(FAR4, PORT + n) for n in range(10)]
+        self.assertEqual((len(self.handover()), self.agent.waiting()), (10, 10))
+        with self.counted(origdst_taken=10):
+            for sock in reversed(socks):
+                sock.sendall(b"!")
+        for n in reversed(range(10)):
+            self.assertEqual(original_dst(self.accept(self.listener)), (FAR4, PORT + n))
+
+    def test_client_that_has_closed(self):
+        sock = self.dial(FAR4)
+        with self.counted(origdst_taken=1, origdst_withdrawn=0):
+            sock.sendall(b"the end")
+            sock.close()
+            proxied = self.accept(self.listener)
+        self.assertEqual(original_dst(proxied), (FAR4, PORT))
+        self.assertEqual(proxied.recv(16), b"the end")
+
+    def test_client_that_has_closed_in_silence(self):
+        sock = self.dial(FAR4)
+        with self.counted(origdst_taken=1, origdst_withdrawn=0):
+            sock.close()
+            proxied = self.accept(self.listener)
+        self.assertEqual(original_dst(proxied), (FAR4, PORT))
+
+    def test_client_that_has_reset(self):
+        sock = self.dial(FAR4)
+        with self.counted(origdst_taken=0, origdst_withdrawn=1):
+            reset(sock)
+
+    def test_sidecar_that_goes(self):
+        socks = [self.dial(FAR4, PORT + n) for n in range(4)]
+        self.listener.close()
+        with self.counted(origdst_taken=0, origdst_withdrawn=4):
+            for sock in socks:
+                attempt(sock.send, b"!")
+                self.assertEqual(attempt(sock.recv, 1), "ECONNRESET")
+
+
+class FullQueue(PairingCase):
+    def setUp(self):
+        super().setUp()
+        self.listener = self.listen_slowly()
+
+    def fill(self):
+        """Connections that are made for the client, and for all but one the queue is full."""
+        socks = [self.dial(FAR4, PORT + n) for n in range(4)]
+        self.listener.listen(0)
+        with self.counted(origdst_taken=1):
+            for sock in socks:
+                sock.sendall(b"!")
+        self.assertEqual(len(self.handover()), 3)
+        return socks
+
+    def test_accepted_late(self):
+        self.fill()
+        ports = set()
+        for _ in range(4):
+            proxied = self.accept(self.listener)
+            ports.add(original_dst(proxied)[1])
+            self.assertEqual(proxied.recv(1), b"!")
+        self.assertEqual(ports, {PORT, PORT + 1, PORT + 2, PORT + 3})
+
+    def test_clients_that_have_closed(self):
+        for sock in self.fill():
+            sock.close()
+        with self.counted(origdst_taken=3, origdst_withdrawn=0):
+            ports = {original_dst(self.accept(self.listener))[1] for _ in range(4)}
+        self.assertEqual(ports, {PORT, PORT + 1, PORT + 2, PORT + 3})
+
+    def test_clients_that_have_reset(self):
+        with self.counted(connect_redirected=4, origdst_taken=1, origdst_withdrawn=3):
+            for sock in self.fill():
+                reset(sock)
+
+    def test_listener_that_closes(self):
+        with self.counted(connect_redirected=4, origdst_taken=1, origdst_withdrawn=3):
+            socks = self.fill()
+            self.listener.close()
+            for sock in socks:
+                self.assertEqual(attempt(sock.recv, 1), "ECONNRESET")
+
+    def test_connection_that_waited_for_the_queue(self):
+        """Its first SYN was dropped for want of room."""
+        self.listener.setsockopt(SOL_TCP, socket.TCP_DEFER_ACCEPT, 0)
+        self.listener.listen(0)
+        for n in range(2):
+            sock = self.new_socket()
+            sock.setblocking(False)
+            attempt(sock.connect, (FAR4, PORT + n))
+        for n in range(2):
+            self.assertEqual(original_dst(self.accept(self.listener)), (FAR4, PORT + n))
+
+
+if __name__ == "__main__":
+    main()
