@@ -78,9 +78,7 @@ static __always_inline bool connect_remember(struct bpf_sock_addr *ctx,
 		return true;
 	}
 	state->flags |= SHUNT_SOCK_SOURCE;
-	/* A UDP socket keeps its port when it is disconnected, and could never be unbound again. */
-	if (query->protocol == IPPROTO_TCP)
-		connect_bind_source(ctx, state);
+	connect_bind_source(ctx, state);
 	return true;
 }
 
