@@ -18,9 +18,13 @@
 #define __always_inline inline __attribute__((always_inline))
 #endif
 
+/*
+ * Words are compared in one expression here, not one after the other: each branch would double the
+ * ways through the hooks, and the verifier walks most of them.
+ */
 static __always_inline bool addr_v4_mapped(const __be32 addr[4])
 {
-	return addr[0] == 0 && addr[1] == 0 && addr[2] == bpf_htonl(0xffff);
+	return !(addr[0] | addr[1] | (addr[2] ^ bpf_htonl(0xffff)));
 }
 
 static __always_inline enum shunt_family addr_family(const __be32 addr[4])
@@ -38,15 +42,14 @@ static __always_inline void addr_set_v4(__be32 addr[4], __be32 v4)
 
 static __always_inline bool addr_unspecified(const __be32 addr[4])
 {
-	return addr[0] == 0 && addr[1] == 0 && addr[3] == 0 &&
-	       (addr[2] == 0 || addr[2] == bpf_htonl(0xffff));
+	return !(addr[0] | addr[1] | addr[3]) && (!addr[2] || addr[2] == bpf_htonl(0xffff));
 }
 
 static __always_inline bool addr_loopback(const __be32 addr[4])
 {
 	if (addr_v4_mapped(addr))
 		return (addr[3] & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
-	return addr[0] == 0 && addr[1] == 0 && addr[2] == 0 && addr[3] == bpf_htonl(1);
+	return !(addr[0] | addr[1] | addr[2] | (addr[3] ^ bpf_htonl(1)));
 }
 
 static __always_inline bool addr_link_local(const __be32 addr[4])
@@ -56,7 +59,7 @@ static __always_inline bool addr_link_local(const __be32 addr[4])
 
 static __always_inline bool addr_equal(const __be32 a[4], const __be32 b[4])
 {
-	return a[0] == b[0] && a[1] == b[1] && a[2] == b[2] && a[3] == b[3];
+	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]));
 }
 
 static __always_inline void addr_copy(__be32 to[4], const __be32 from[4])

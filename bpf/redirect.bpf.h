@@ -50,6 +50,7 @@ static __always_inline bool decide_listening(void *asker, const struct shunt_end
 {
 	struct redirect_asker *a = asker;
 	struct bpf_sock_tuple tuple = {};
+	struct shunt_cgroup cgroup;
 	struct bpf_sock *listener;
 	__u32 size;
 
@@ -69,7 +70,7 @@ static __always_inline bool decide_listening(void *asker, const struct shunt_end
 	if (!listener)
 		return false;
 	if (protocol == IPPROTO_UDP)
-		a->listener_covered = cgroup_classify(listener) != NULL;
+		a->listener_covered = cgroup_classify(listener, &cgroup);
 	bpf_sk_release(listener);
 	return true;
 }
@@ -141,17 +142,16 @@ redirect_decide(struct redirect_asker *asker, struct bpf_sock *sk, struct decide
 		__u32 *ret_slot, struct shunt_endpoint *ret_target)
 {
 	enum shunt_outcome outcome = decide_protocol(query);
-	struct shunt_cgroup *cgroup;
+	struct shunt_cgroup cgroup;
 	struct shunt_mesh *mesh;
 
 	if (outcome != SHUNT_OUTCOME_MAX)
 		return outcome;
-	cgroup = cgroup_classify(sk);
-	outcome = decide_early(cgroup);
-	if (outcome != SHUNT_OUTCOME_MAX || !cgroup)
+	outcome = decide_early(cgroup_classify(sk, &cgroup) ? &cgroup : NULL);
+	if (outcome != SHUNT_OUTCOME_MAX)
 		return outcome;
 
-	*ret_slot = cgroup->mesh;
+	*ret_slot = cgroup.mesh;
 	mesh = bpf_map_lookup_elem(&shunt_meshes, ret_slot);
 	if (!mesh)
 		return SHUNT_OUTCOME_unclassified;

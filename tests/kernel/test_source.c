@@ -291,32 +291,49 @@ static void test_options(void **state)
 	assert_string_equal(dialled.said, "");
 }
 
+static struct dialled dial_random(int family, const char *text)
+{
+	_cleanup_close_ int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int tos = random_below(8) ? 0 : 0x10;
+
+	assert_int_not_equal(fd, -1);
+	setsockopt(fd, IPPROTO_IP, IP_TOS, &tos, sizeof(tos));
+	return dial(fd, text);
+}
+
+static bool is_wrong(const struct dialled *dialled)
+{
+	return dialled->said[0] && strcmp(dialled->said, dialled->truth);
+}
+
 /* Tables and destinations at random. A wrong answer fails; too few answers fail too. */
 static void compare_at_random(int family)
 {
 	unsigned int reachable = 0, foretold = 0;
 	char text[INET6_ADDRSTRLEN];
 	struct dialled dialled;
-	int tos, fd;
 
 	for (int round = 0; round < ROUNDS; round++) {
 		assert_int_equal(world_new(NULL), 0);
 		random_tables(family);
 		for (int i = 0; i < DIALS; i++) {
 			random_address(family, text);
-			fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-			tos = random_below(8) ? 0 : 0x10;
-			setsockopt(fd, IPPROTO_IP, IP_TOS, &tos, sizeof(tos));
-			dialled = dial(fd, text);
-			close(fd);
-			reachable += dialled.truth[0] != 0;
-			foretold += dialled.said[0] != 0;
-			if (dialled.said[0] && strcmp(dialled.said, dialled.truth))
+			dialled = dial_random(family, text);
+			/* An address that was just added is routed to only a moment later. */
+			for (int tries = 0; is_wrong(&dialled) && tries < 500; tries++) {
+				if (strcmp(dialled.truth, text))
+					break;
+				poll(NULL, 0, 10);
+				dialled = dial_random(family, text);
+			}
+			if (is_wrong(&dialled))
 				fail_msg("round %d, to %s: foretold %s, is %s", round, text,
 					 dialled.said, dialled.truth);
+			reachable += dialled.truth[0] != 0;
+			foretold += dialled.said[0] != 0;
 		}
 	}
-	print_message("%u dialled, %u reachable, %u foretold\n", ROUNDS * DIALS, reachable,
+	print_message("%d dialled, %u reachable, %u foretold\n", ROUNDS * DIALS, reachable,
 		      foretold);
 	assert_true(reachable > ROUNDS * DIALS / 4);
 	assert_true(foretold > reachable / 4);
