@@ -24,9 +24,9 @@ static __always_inline __u32 sendmsg_number(struct shunt_resolver_set *set,
 		number = 1 + number % (SHUNT_RESOLVERS_MAX - 1);
 		count(SHUNT_COUNTER_dns_resolver_dropped);
 	}
-	barrier_var(number); /* clang knows that it is in range, the verifier has to be shown */
-	if (number < SHUNT_RESOLVERS_MAX)
-		set->server[number] = *server;
+	/* It is in range. The verifier has to be shown, and of the very copy that is the index. */
+	barrier_var(number);
+	set->server[number % SHUNT_RESOLVERS_MAX] = *server;
 	return number;
 }
 

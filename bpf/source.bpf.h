@@ -10,7 +10,9 @@
  * cannot be foretold.
  *
  * The parts are global functions, which the verifier checks once and not again on every path of the
- * program that calls them.
+ * program that calls them. So are the bodies of the loops: with bpf_loop() kernels before 6.8 take
+ * what its callback sees the first time for constant, and drop the code for what comes later. What
+ * the parts tell each other lies with the caller of them all, for their stack frames add up.
  */
 #pragma once
 

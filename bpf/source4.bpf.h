@@ -78,7 +78,7 @@ struct in_ifaddr___src {
 
 #pragma clang attribute pop
 
-/* What the parts tell each other; kept out of their own stack frames, which are scarce. */
+/* What the parts tell each other. */
 struct source4_query {
 	__u64 net;     /* struct net */
 	__u64 route;   /* the answer: struct fib_info */
@@ -91,7 +91,6 @@ struct source4_query {
 };
 
 struct source4_lookup {
-	struct source4_query *query;
 	const struct key_vector___src *root;
 	const struct key_vector___src *node;  /* to look at next … */
 	const struct hlist_node___src *alias; /* … but this first, if any */
@@ -113,7 +112,7 @@ source4_child(const struct key_vector___src *node, __u64 index)
  * Goes on to the next shorter prefix. Those that differ only in bits of @low would end where this
  * one did, and are passed over. 0, or 1 if there is none left.
  */
-static __always_inline long source4_shorten(struct source4_lookup *lookup, __u32 low)
+static __always_inline int source4_shorten(struct source4_lookup *lookup, __u32 low)
 {
 	lookup->prefix &= ~low;
 	if (!lookup->prefix)
@@ -124,10 +123,11 @@ static __always_inline long source4_shorten(struct source4_lookup *lookup, __u32
 	return 0;
 }
 
-static __always_inline long source4_visit_node(struct source4_lookup *lookup)
+static __always_inline int source4_visit_node(struct source4_lookup *lookup,
+					      const struct source4_query *query)
 {
 	const struct key_vector___src *node = lookup->node;
-	__u32 lost = lookup->query->dst ^ lookup->prefix;
+	__u32 lost = query->dst ^ lookup->prefix;
 	__u32 key, differ, above, copy[2];
 	__u8 pos, bits, slen;
 
@@ -188,10 +188,10 @@ static __always_inline bool source4_default_has_rival(const struct fib_alias___s
 }
 
 /* Does the lookup end with this route? */
-static __always_inline bool source4_match_alias(struct source4_lookup *lookup,
+static __always_inline bool source4_match_alias(const struct source4_lookup *lookup,
+						struct source4_query *query,
 						const struct fib_alias___src *alias)
 {
-	struct source4_query *query = lookup->query;
 	__u32 lost = query->dst ^ lookup->prefix;
 	const struct fib_info___src *route;
 	__u64 copy[2], route_copy[6];
@@ -228,14 +228,17 @@ static __always_inline bool source4_match_alias(struct source4_lookup *lookup,
 	return true;
 }
 
-static long source4_step(__u32 i, struct source4_lookup *lookup)
+/* One step of the lookup. 0, or 1 after the last. */
+__weak __noinline int source4_step(struct source4_lookup *lookup, struct source4_query *query)
 {
 	const struct fib_alias___src *alias;
 
+	if (!lookup || !query)
+		return 1;
 	if (!lookup->alias)
-		return source4_visit_node(lookup);
+		return source4_visit_node(lookup, query);
 	alias = SOURCE_ENTRY(lookup->alias, struct fib_alias___src, fa_list);
-	if (source4_match_alias(lookup, alias))
+	if (source4_match_alias(lookup, query, alias))
 		return 1;
 	lookup->alias = BPF_CORE_READ(alias, fa_list.next);
 	return lookup->alias ? 0 : source4_shorten(lookup, 0);
@@ -259,6 +262,8 @@ static __noinline bool source4_begin(struct source4_lookup *lookup, const struct
 	const struct fib_table___src *table;
 	__u64 copy[3];
 
+	if (!bpf_core_field_exists(net->ipv4.fib_main))
+		return false;
 	SOURCE_COPY(copy, net, ipv4.fib_main);
 	/* With rules of the operator's the local routes are elsewhere, and maybe others too. */
 	if (SOURCE_PART(copy, net, ipv4.fib_main, ipv4.fib_has_custom_rules))
@@ -272,7 +277,8 @@ static __noinline bool source4_begin(struct source4_lookup *lookup, const struct
 /* Fills in the route and what it says of the source. 0, or negative if it cannot be foretold. */
 __weak __noinline int source4_route(__u64 sk, struct source4_query *query)
 {
-	struct source4_lookup lookup = {.query = query, .below = ~0u};
+	struct source4_lookup lookup = {.below = ~0u};
+	int i;
 
 	/* 0.0.0.0/8; multicast, broadcast and the reserved rest */
 	if (!query || query->dst >> 24 == 0 || query->dst >> 29 == 7)
@@ -282,7 +288,9 @@ __weak __noinline int source4_route(__u64 sk, struct source4_query *query)
 	    !source4_begin(&lookup, (const struct net___src *)query->net))
 		return -EOPNOTSUPP;
 	lookup.prefix = query->dst;
-	bpf_loop(SOURCE4_STEPS, source4_step, &lookup, 0);
+	for (i = 0; i < SOURCE4_STEPS; i++)
+		if (source4_step(&lookup, query))
+			break;
 	if (!query->route || query->unknown)
 		return -ENETUNREACH;
 	if (!query->source && query->local)
@@ -298,14 +306,16 @@ struct source4_choice {
 	__be32 source;			       /* the answer */
 };
 
-static long source4_consider(__u32 i, struct source4_choice *choice)
+/* Looks at one address. 0, or 1 after the last that matters. */
+__weak __noinline int source4_consider(struct source4_choice *choice)
 {
-	const struct in_ifaddr___src *address = choice->address;
+	const struct in_ifaddr___src *address;
 	__be32 local;
 	__u8 scope;
 
-	if (!address)
+	if (!choice || !choice->address)
 		return 1;
+	address = choice->address;
 	choice->address = BPF_CORE_READ(address, ifa_next);
 	if (BPF_CORE_READ(address, ifa_flags) & IFA_F_SECONDARY)
 		return 0;
@@ -334,6 +344,7 @@ __weak __noinline __u64 source4_choose(__u64 net_address, __u64 route_address)
 	const struct fib_nh___src *nexthop = (const void *)&route->fib_nh;
 	struct source4_choice choice = {};
 	__u64 copy;
+	int i;
 
 	/* The kernel keeps its choice until any address of the namespace changes. */
 	SOURCE_COPY(copy, nexthop, nh_saddr);
@@ -343,9 +354,10 @@ __weak __noinline __u64 source4_choose(__u64 net_address, __u64 route_address)
 	choice.address = BPF_CORE_READ(nexthop, nh_common.nhc_dev, ip_ptr, ifa_list);
 	choice.gateway = BPF_CORE_READ(nexthop, nh_common.nhc_gw.ipv4);
 	choice.scope = BPF_CORE_READ(route, fib_scope);
-	if (bpf_loop(SOURCE4_ADDRESSES, source4_consider, &choice, 0) >= SOURCE4_ADDRESSES)
-		return 0;
-	return choice.unknown ? 0 : choice.source;
+	for (i = 0; i < SOURCE4_ADDRESSES; i++)
+		if (source4_consider(&choice))
+			break;
+	return i == SOURCE4_ADDRESSES || choice.unknown ? 0 : choice.source;
 }
 
 static __always_inline int source4_foretell(__u64 sk, __be32 dst, __be32 *ret)

@@ -2,7 +2,9 @@
 /*
  * Which address of a device the kernel would use as the source for an IPv6 destination: what
  * ipv6_dev_get_saddr() comes to. Addresses of the outgoing device come before all others, unless it
- * has none that will do: then there is no answer.
+ * has none that will do: then there is no answer. Two kinds would come first on any device, and are
+ * not looked for on others: home addresses of Mobile IPv6, and the destination itself where it is
+ * an address of this host's that is not routed to (yet, or its device lacks a carrier).
  */
 #pragma once
 
@@ -41,6 +43,17 @@ struct ip6addrlbl_entry___src {
 };
 
 #pragma clang attribute pop
+
+/*
+ * Does this kernel have IPv6 and the table local? Each global function has to ask before it reads,
+ * for the verifier looks at each whether it is called or not.
+ */
+static __always_inline bool source6_is_known(void)
+{
+	const struct net___src *net = NULL;
+
+	return bpf_core_field_exists(net->ipv6.fib6_local_tbl);
+}
 
 /* In host byte order, so that one can calculate with it. */
 struct source6_addr {
@@ -109,35 +122,37 @@ struct source6_label {
 	__u32 label; /* the answer */
 };
 
-static long source6_match_label(__u32 i, struct source6_label *query)
+/* Looks at one entry of the policy table. 0, or 1 after the one that matters. */
+__weak __noinline int source6_match_label(struct source6_label *query)
 {
 	const struct ip6addrlbl_entry___src *entry;
 	struct source6_addr prefix;
-	__u64 copy[4];
+	__u64 copy[2];
+	__u32 length;
 	int ifindex;
 
-	if (!query->entry)
+	if (!source6_is_known() || !query || !query->entry)
 		return 1;
 	entry = SOURCE_ENTRY(query->entry, struct ip6addrlbl_entry___src, list);
 	query->entry = BPF_CORE_READ(entry, list.next);
-	SOURCE_COPY(copy, entry, prefix);
-	prefix.high = bpf_be64_to_cpu(copy[0]);
-	prefix.low = bpf_be64_to_cpu(copy[1]);
-	ifindex = SOURCE_PART(copy, entry, prefix, ifindex);
+	SOURCE_COPY(copy, entry, prefixlen);
+	ifindex = SOURCE_PART(copy, entry, prefixlen, ifindex);
 	/* Entries with an addrtype are for addresses that do not come here: mapped, loopback … */
-	if (SOURCE_PART(copy, entry, prefix, addrtype) || (ifindex && ifindex != query->ifindex) ||
-	    source6_common(&prefix, &query->addr) <
-		    (__u32)SOURCE_PART(copy, entry, prefix, prefixlen))
+	if (SOURCE_PART(copy, entry, prefixlen, addrtype) || (ifindex && ifindex != query->ifindex))
 		return 0;
-	query->label = SOURCE_PART(copy, entry, prefix, label);
+	length = SOURCE_PART(copy, entry, prefixlen, prefixlen);
+	prefix = source6_read(&entry->prefix);
+	if (source6_common(&prefix, &query->addr) < length)
+		return 0;
+	query->label = SOURCE_PART(copy, entry, prefixlen, label);
 	return 1;
 }
 
-/* What the parts tell each other; kept out of their own stack frames, which are scarce. */
+/* What the parts tell each other. */
 struct source6_query {
 	struct source6_addr dst;
 	__u64 net;    /* struct net */
-	__u64 device; /* struct net_device */
+	__u64 device; /* struct net_device: where all routes lead that the kernel may take */
 	__u64 source; /* the answer, where the kernel keeps it: struct in6_addr */
 	__u32 label;  /* of the destination, once it is needed */
 	__u32 pad;
@@ -152,15 +167,18 @@ __weak __noinline __u32 source6_label(struct source6_query *query, __u64 address
 	struct source6_label label = {.label = ~0u};
 	const struct net_device___src *device;
 	const struct net___src *net;
+	int i;
 
-	if (!query)
+	if (!source6_is_known() || !query)
 		return 0;
 	label.addr = address ? source6_read((const void *)address) : query->dst;
 	net = (const struct net___src *)query->net;
 	label.entry = BPF_CORE_READ(net, ipv6.ip6addrlbl_table.head.first);
 	device = (const struct net_device___src *)query->device;
 	label.ifindex = BPF_CORE_READ(device, ifindex);
-	bpf_loop(SOURCE6_LABELS, source6_match_label, &label, 0);
+	for (i = 0; i < SOURCE6_LABELS; i++)
+		if (source6_match_label(&label))
+			break;
 	return label.label;
 }
 
@@ -172,53 +190,51 @@ __weak __noinline __u32 source6_rank(struct source6_query *query, __u64 address,
 	__u32 rank = 1, common, prefix_len;
 	struct source6_addr addr;
 	bool temporary, wanted;
-	__u64 copy[7];
 
-	if (!query)
+	if (!source6_is_known() || !query)
 		return rank;
-	SOURCE_COPY(copy, ifa, addr);
-	addr.high = bpf_be64_to_cpu(copy[0]);
-	addr.low = bpf_be64_to_cpu(copy[1]);
+	addr = source6_read(&ifa->addr);
 	if (source6_equal(&addr, &query->dst))
 		return ~0u;
 	device = (const struct net_device___src *)query->device;
-	temporary = SOURCE_PART(copy, ifa, addr, flags) & IFA_F_TEMPORARY;
+	temporary = BPF_CORE_READ(ifa, flags) & IFA_F_TEMPORARY;
 	wanted = BPF_CORE_READ(device, ip6_ptr, cnf.use_tempaddr) >= 2;
 	rank = rank << 1 | (label == query->label);
 	rank = rank << 1 | (temporary == wanted);
 	rank = rank << 1 | (source6_is_orchid(&addr) == source6_is_orchid(&query->dst));
-	prefix_len = SOURCE_PART(copy, ifa, addr, prefix_len);
+	prefix_len = BPF_CORE_READ(ifa, prefix_len);
 	common = source6_common(&addr, &query->dst);
 	return rank << 8 | (common < prefix_len ? common : prefix_len);
 }
 
 struct source6_search {
-	const struct source6_query *query;
 	const struct list_head___src *at; /* the address looked at, in the end the answer … */
 	const struct list_head___src *end;
 	bool unknown; /* … unless there is none */
 };
 
-static long source6_consider(__u32 i, struct source6_search *search)
+/* Looks at one address. 0, or 1 if the search ends with it. */
+__weak __noinline int source6_consider(struct source6_search *search,
+				       const struct source6_query *query)
 {
-	const struct list_head___src *at = search->at;
+	const struct list_head___src *at;
 	const struct inet6_ifaddr___src *address;
 	struct source6_addr addr;
-	__u64 copy[7];
 	__u32 flags;
 
+	if (!source6_is_known() || !search || !query)
+		return 1;
+	at = search->at;
 	at = BPF_CORE_READ(at, next);
 	search->at = at;
 	if (at == search->end)
 		return 1;
 	address = SOURCE_ENTRY(at, struct inet6_ifaddr___src, if_list);
-	SOURCE_COPY(copy, address, addr);
-	flags = SOURCE_PART(copy, address, addr, flags);
+	flags = BPF_CORE_READ(address, flags);
 	if (flags & IFA_F_TENTATIVE && !(flags & IFA_F_OPTIMISTIC))
 		return 0;
-	addr.high = bpf_be64_to_cpu(copy[0]);
-	addr.low = bpf_be64_to_cpu(copy[1]);
-	if (source6_equal(&addr, &search->query->dst))
+	addr = source6_read(&address->addr);
+	if (source6_equal(&addr, &query->dst))
 		return 1;
 	if (source6_is_narrow(&addr))
 		return 0;
@@ -237,15 +253,17 @@ static long source6_consider(__u32 i, struct source6_search *search)
 __weak __noinline __u64 source6_next(struct source6_query *query, __u64 after, __u64 end)
 {
 	struct source6_search search = {
-		.query = query,
 		.at = (const struct list_head___src *)after,
 		.end = (const struct list_head___src *)end,
 	};
+	int i;
 
-	if (!query ||
-	    bpf_loop(SOURCE6_ADDRESSES, source6_consider, &search, 0) >= SOURCE6_ADDRESSES)
+	if (!query)
 		return 0;
-	return search.unknown ? 0 : (__u64)search.at;
+	for (i = 0; i < SOURCE6_ADDRESSES; i++)
+		if (source6_consider(&search, query))
+			break;
+	return i == SOURCE6_ADDRESSES || search.unknown ? 0 : (__u64)search.at;
 }
 
 /* Not in source6_rank(), for the sake of the stack. */
@@ -264,8 +282,8 @@ __weak __noinline int source6_choose(struct source6_query *query)
 	__u32 rank, best_rank = 0;
 	__u64 at, end;
 
-	if (!query)
-		return -EINVAL;
+	if (!source6_is_known() || !query)
+		return -EOPNOTSUPP;
 	device = (const struct net_device___src *)query->device;
 	config = BPF_CORE_READ(device, ip6_ptr);
 	if (!config)

@@ -69,10 +69,8 @@ struct fib6_info___src {
 #pragma clang attribute pop
 
 struct source6_lookup {
-	struct source6_query *query;	    /* device: where all routes so far lead */
-	const struct fib6_node___src *node; /* to visit next, if any */
-	const struct fib6_node___src
-		*above; /* the last match: to visit once there is no more below */
+	const struct fib6_node___src *node;	  /* to visit next, if any */
+	const struct fib6_node___src *above;	  /* node above the last match, for afterwards */
 	const struct fib6_info___src *leaf;	  /* the last match's routes, not looked at yet */
 	const struct fib6_info___src *route;	  /* to look at next, if any */
 	const struct fib6_node___src *next_root;  /* of the table to look at after this one */
@@ -80,11 +78,11 @@ struct source6_lookup {
 	__u32 metric;				  /* of the node's first route … */
 	bool fresh;				  /* … which is yet to be seen */
 	bool rising;				  /* from a match to those with shorter prefixes */
-	__u8 settled;				  /* the kernel takes one of the routes seen */
+	bool settled;				  /* the kernel takes one of the routes seen */
 	bool unknown;				  /* there is no answer */
 };
 
-static __always_inline long source6_fail(struct source6_lookup *lookup)
+static __always_inline int source6_fail(struct source6_lookup *lookup)
 {
 	lookup->unknown = true;
 	return 1;
@@ -102,9 +100,9 @@ static __always_inline bool source6_matches(const struct source6_query *query,
 	return source6_common(&prefix, &query->dst) >= bit;
 }
 
-static __always_inline long source6_visit(struct source6_lookup *lookup)
+static __always_inline int source6_visit(struct source6_lookup *lookup,
+					 const struct source6_query *query)
 {
-	const struct source6_query *query = lookup->query;
 	const struct fib6_node___src *node = lookup->node;
 	const struct fib6_info___src *leaf;
 	__u64 copy[6], half;
@@ -139,7 +137,8 @@ static __always_inline long source6_visit(struct source6_lookup *lookup)
 }
 
 /* Turns to what is next to do when there is no node to visit. */
-static __always_inline long source6_turn(struct source6_lookup *lookup)
+static __always_inline int source6_turn(struct source6_lookup *lookup,
+					const struct source6_query *query)
 {
 	const struct fib6_info___src *leaf = lookup->leaf;
 
@@ -151,7 +150,7 @@ static __always_inline long source6_turn(struct source6_lookup *lookup)
 		lookup->node = lookup->above;
 		lookup->rising = true;
 	} else {
-		if (lookup->query->device || !lookup->next_root)
+		if (query->device || !lookup->next_root)
 			return 1;
 		lookup->node = lookup->next_root;
 		lookup->next_root = NULL;
@@ -186,11 +185,12 @@ static __always_inline bool source6_agree(struct source6_query *query,
 	return true;
 }
 
-static __always_inline long source6_try_route(struct source6_lookup *lookup)
+static __always_inline int source6_try_route(struct source6_lookup *lookup,
+					     struct source6_query *query)
 {
 	const struct fib6_info___src *route = lookup->route;
 	const struct fib6_nh___src *nexthop = (const void *)&route->fib6_nh;
-	const struct net___src *net = (const struct net___src *)lookup->query->net;
+	const struct net___src *net = (const struct net___src *)query->net;
 	const struct net_device___src *device;
 	__u64 copy[5], nexthop_copy[3];
 	__u32 metric;
@@ -213,7 +213,7 @@ static __always_inline long source6_try_route(struct source6_lookup *lookup)
 		type = SOURCE_PART(copy, route, fib6_prefsrc, fib6_type);
 		if (type != RTN_UNICAST && type != RTN_LOCAL)
 			return source6_fail(lookup);
-		if (!source6_agree(lookup->query, route,
+		if (!source6_agree(query, route,
 				   SOURCE_PART(copy, route, fib6_prefsrc, fib6_prefsrc.plen),
 				   (__u64)device))
 			return source6_fail(lookup);
@@ -222,21 +222,22 @@ static __always_inline long source6_try_route(struct source6_lookup *lookup)
 		    (!SOURCE_PART(nexthop_copy, nexthop, nh_common.nhc_dev,
 				  nh_common.nhc_gw_family) ||
 		     BPF_CORE_READ(net, ipv6.devconf_all, forwarding)))
-			lookup->settled = 1;
+			lookup->settled = true;
 	}
 	lookup->route = BPF_CORE_READ(route, fib6_next);
-	if (lookup->route)
-		return 0;
-	return lookup->settled != 0;
+	return !lookup->route && lookup->settled;
 }
 
-static long source6_step(__u32 i, struct source6_lookup *lookup)
+/* One step of the lookup. 0, or 1 after the last. */
+__weak __noinline int source6_step(struct source6_lookup *lookup, struct source6_query *query)
 {
+	if (!source6_is_known() || !lookup || !query)
+		return 1;
 	if (lookup->route)
-		return source6_try_route(lookup);
+		return source6_try_route(lookup, query);
 	if (lookup->node)
-		return source6_visit(lookup);
-	return source6_turn(lookup);
+		return source6_visit(lookup, query);
+	return source6_turn(lookup, query);
 }
 
 /* Does the socket have options that have a say in the route or the source? */
@@ -258,8 +259,6 @@ static __noinline bool source6_begin(struct source6_lookup *lookup, const struct
 	const struct fib6_table___src *local, *main;
 	__u64 copy[7];
 
-	if (!bpf_core_field_exists(net->ipv6.fib6_local_tbl))
-		return false;
 	SOURCE_COPY(copy, net, ipv6.fib6_main_tbl);
 	main = SOURCE_PART(copy, net, ipv6.fib6_main_tbl, ipv6.fib6_main_tbl);
 	local = BPF_CORE_READ(net, ipv6.fib6_local_tbl);
@@ -273,17 +272,19 @@ static __noinline bool source6_begin(struct source6_lookup *lookup, const struct
 /* Fills in the device and what the route says of the source. 0, or negative: unforeseeable. */
 __weak __noinline int source6_route(__u64 sk, struct source6_query *query)
 {
-	struct source6_lookup lookup = {.query = query};
+	struct source6_lookup lookup = {};
+	int i;
 
 	/* Unspecified, loopback, and what else has no meaning off this host; multicast */
-	if (!query || !query->dst.high || query->dst.high >> 56 == 0xff ||
+	if (!source6_is_known() || !query || !query->dst.high || query->dst.high >> 56 == 0xff ||
 	    source6_is_narrow(&query->dst))
 		return -EOPNOTSUPP;
 	query->net = source_namespace(sk);
 	if (!query->net || source6_has_options((const struct inet_sock___src *)sk) ||
 	    !source6_begin(&lookup, (const struct net___src *)query->net))
 		return -EOPNOTSUPP;
-	if (bpf_loop(SOURCE6_STEPS, source6_step, &lookup, 0) >= SOURCE6_STEPS)
-		return -ELOOP;
-	return query->device && !lookup.unknown ? 0 : -ENETUNREACH;
+	for (i = 0; i < SOURCE6_STEPS; i++)
+		if (source6_step(&lookup, query))
+			break;
+	return i < SOURCE6_STEPS && query->device && !lookup.unknown ? 0 : -ENETUNREACH;
 }

@@ -17,8 +17,8 @@ import subprocess
 import sys
 import unittest
 
-from sandbox import DEADLINE, Netns, Place, Sandbox, check, die_with_parent, libc, set_patience, \
-    wait_until
+from sandbox import DEADLINE, Netns, Place, Sandbox, cgroup_mount, check, die_with_parent, libc, \
+    set_patience, wait_until
 
 POD4, POD6 = "10.83.0.2", "fd83::2"
 FAR4, FAR6 = "10.83.0.1", "fd83::1"
@@ -27,6 +27,7 @@ PORT = 80
 TCP4, TCP6 = ("127.0.0.1", 15001), ("::1", 15001)
 DNS4, DNS6 = ("127.0.0.1", 15053), ("::1", 15053)
 
+SOON = 3  # seconds after which a counter has moved
 SO_ORIGINAL_DST = 80  # IP6T_SO_ORIGINAL_DST is the same number
 
 
@@ -102,6 +103,7 @@ class Agent:
         self.socket = f"{world.directory}/control.sock"
         self.pins = f"{world.bpffs}/shunt"
         self.log = f"{world.directory}/shuntd.log"
+        self.limits = {}
         self.process = None
 
     def configure(self, **keys):
@@ -118,17 +120,20 @@ class Agent:
             "control_socket": self.socket,
         }
         with open(self.config, "w", encoding="utf-8") as file:
-            for section, values in ("agent", agent), ("mesh test", mesh):
+            for section, values in ("agent", agent), ("limits", self.limits), ("mesh test", mesh):
                 print(f"[{section}]", file=file)
                 for key, value in values.items():
                     if value is not None:
                         print(f"{key} = {value}", file=file)
 
     def spawn(self):
+        def prepare():
+            die_with_parent()
+            self.world.far.cgroup.enter()
         with open(self.log, "ab") as log:
             return subprocess.Popen(
                 [f"{self.world.build}/agent/shuntd", "-c", self.config],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_parent)
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=prepare)
 
     def start(self):
         def is_ready():
@@ -277,7 +282,7 @@ class Case(unittest.TestCase):
                     moved[name] = delta
             return moved == expected
         with contextlib.suppress(AssertionError):
-            wait_until(have_moved, "")
+            wait_until(have_moved, "they have moved", SOON)
         self.assertEqual(moved, expected)
 
 
@@ -292,6 +297,8 @@ def main():
         sys.exit(f"usage: {sys.argv[0]} BUILD_DIR [TEST…]")
     if os.geteuid() != 0:
         skip("needs root")
+    if not cgroup_mount():
+        skip("no cgroup2 file system is mounted")
     name = os.path.basename(sys.argv[0]).removesuffix(".py")
     Case.world = World(name, os.path.abspath(sys.argv[1]))
     Case.agent = Agent(Case.world)
@@ -299,6 +306,6 @@ def main():
     Case.agent.start()
     Case.world.app.enter()
     program = unittest.main(argv=sys.argv[:1] + sys.argv[2:], exit=False)
-    Case.agent.detach()
+    Case.agent.stop()
     Case.world.free()
     sys.exit(not program.result.wasSuccessful())

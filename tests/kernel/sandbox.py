@@ -9,7 +9,6 @@ import contextlib
 import ctypes
 import os
 import pickle
-import select
 import shutil
 import signal
 import socket
@@ -18,7 +17,7 @@ import subprocess
 import tempfile
 import time
 
-DEADLINE = 10  # seconds after which what has not happened will not
+DEADLINE = 30  # seconds after which what has not happened will not, however slow the machine is
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWNET = 0x40000000
@@ -27,6 +26,7 @@ MS_PRIVATE = 1 << 18
 PR_SET_PDEATHSIG = 1
 
 libc = ctypes.CDLL(None, use_errno=True)
+os.environ["PATH"] += ":/usr/sbin:/sbin"
 
 
 def check(result):
@@ -41,19 +41,14 @@ def die_with_parent():
     check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
 
 
-def wait_until(condition, what):
+def wait_until(condition, what, seconds=DEADLINE):
     """Waits for an event that nothing announces; returns what the condition returned."""
-    end = time.monotonic() + DEADLINE
+    end = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > end:
             raise AssertionError(f"waited in vain until {what}")
         time.sleep(0.005)
     return value
-
-
-def wait_readable(file, what="something can be read"):
-    if not select.select([file], [], [], DEADLINE)[0]:
-        raise AssertionError(f"waited in vain until {what}")
 
 
 def set_patience(sock):
@@ -147,7 +142,7 @@ class Netns:
         self.ip(f"link add {device} type veth peer name {device} netns {other.path}")
 
     def add_addresses(self, *addresses, device="eth0"):
-        """Gives the device its addresses, usable at once."""
+        """Brings the device up with its addresses, which can be used at once."""
         self.ip(f"link set {device} up", *(
             f"address add {a} dev {device}" + (" nodad" if ":" in a else "") for a in addresses))
 
@@ -163,7 +158,7 @@ class Task:
             return
         try:
             die_with_parent()
-            signal.alarm(3 * DEADLINE)
+            signal.alarm(5 * DEADLINE)
             place.enter()
             result = function(*arguments), None
         except BaseException as error:  # whatever it is, the test is to see it

@@ -13,14 +13,10 @@
 
 int verdict;
 __be32 source[4];
-__u64 nanoseconds;
 
 static __always_inline void foretell(struct bpf_sock_addr *ctx, const __be32 dst[4])
 {
-	__u64 start = bpf_ktime_get_ns();
-
 	verdict = source_foretell((__u64)kernel_sock(ctx->sk), dst, source);
-	nanoseconds = bpf_ktime_get_ns() - start;
 }
 
 SEC("cgroup/connect4")

@@ -120,7 +120,7 @@ static int random_prefix(int family, char *text)
 static void random_add_address(FILE *ip, int family, uint32_t device)
 {
 	static const char *const v4[] = {"", "", "", "", "scope link", "scope host"};
-	static const char *const v6[] = {"", "preferred_lft 0", "home", "mngtmpaddr"};
+	static const char *const v6[] = {"preferred_lft 0", "preferred_lft 8000 mngtmpaddr"};
 	static const int lengths[] = {24, 24, 16, 28, 30, 32};
 	char addr[INET6_ADDRSTRLEN], peer[INET6_ADDRSTRLEN];
 	int length = PICK(lengths);
@@ -128,9 +128,9 @@ static void random_add_address(FILE *ip, int family, uint32_t device)
 	random_address(family, addr);
 	random_address(family, peer);
 	if (family == AF_INET6)
-		fprintf(ip, "addr add %s/%d dev e%u valid_lft 9000 preferred_lft 8000 nodad %s\n",
-			addr, random_below(2) ? 64 : 4 * length, device,
-			random_below(6) ? "" : PICK(v6));
+		fprintf(ip, "addr add %s/%d dev e%u valid_lft 9000 nodad %s\n", addr,
+			random_below(2) ? 64 : 4 * length, device,
+			random_below(5) ? "preferred_lft 8000" : PICK(v6));
 	else if (random_below(6))
 		fprintf(ip, "addr add %s/%d dev e%u %s\n", addr, length, device, PICK(v4));
 	else

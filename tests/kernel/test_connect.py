@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""connect() of TCP: whatever way a connection is made, it ends at the sidecar and looks as dialled."""
+"""connect() of TCP: whatever way it is made, it ends at the sidecar and looks as dialled."""
 import errno
 import select
 import socket

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """UDP: queries to DNS servers go to the sidecar, and each answer comes from the server asked."""
 import ctypes
-import os
 import socket
 import struct
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 
-from case import FAR4, PORT, Case, Refused, main, original_dst
+from case import FAR4, PORT, Case, Refused, main
 from sandbox import Place
 
 SEEN = "connect", "peername", "established", "called_back"  # as in other.bpf.c

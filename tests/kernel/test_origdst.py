@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 
-from case import (FAR4, FAR6, MAPPED, PORT, SO_ORIGINAL_DST, TCP4, TCP6, Case, family_of, is_ipv4,
+from case import (FAR4, FAR6, MAPPED, PORT, SO_ORIGINAL_DST, TCP6, Case, family_of, is_ipv4,
                   libc, main, original_dst, plain)
 
 SOL_IP, SOL_IPV6, SOL_TCP = socket.IPPROTO_IP, socket.IPPROTO_IPV6, socket.IPPROTO_TCP
@@ -15,7 +15,7 @@ PAGE = 4096
 
 
 def getsockopt(sock, level, option, size):
-    """The raw call: the name of its error, or the length that it gives, and in any case the buffer."""
+    """The raw call: its error and length, or its length and value."""
     value = ctypes.create_string_buffer(max(size, 1))
     length = ctypes.c_int(size)
     if libc.getsockopt(sock.fileno(), level, option, value, ctypes.byref(length)):

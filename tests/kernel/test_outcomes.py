@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 
-from case import (DNS4, DNS6, FAR4, FAR6, POD4, POD6, Case, attempt, family_of, main)
+from case import (DNS4, DNS6, FAR4, FAR6, POD4, POD6, SOON, Case, attempt, family_of, main)
 from sandbox import Place, wait_until
 
 # Each of these is dialled by TCP, by connected UDP and by unconnected UDP.
@@ -16,10 +16,11 @@ IPPROTO_UDPLITE = 136
 
 
 def probe_one(make, address, port, kind, connected):
+    name = socket.getaddrinfo(address, port)[0][4]
     with make(family_of(address), kind) as sock:
         if not connected:
-            return attempt(sock.sendto, b"?", (address, port))
-        return attempt(sock.connect, (address, port)) or attempt(sock.send, b"?")
+            return attempt(sock.sendto, b"?", name)
+        return attempt(sock.connect, name) or attempt(sock.send, b"?")
 
 
 def probe(make=socket.socket, addresses=ADDRESSES, port=PORT):
@@ -64,7 +65,7 @@ class Servers:
         for sock in self.tcp:
             sock.setblocking(False)
         with contextlib.suppress(AssertionError):
-            wait_until(look, "")
+            wait_until(look, "it has arrived", SOON)
         return arrived
 
 
@@ -111,25 +112,33 @@ class Outcomes(Case):
         out = self.child("out")
         self.assert_outcome("not_enrolled", lambda: probe(out.new_socket))
 
-    def test_unclassified(self):
-        """A cgroup that is new, where it may be in the mesh or not; then the agent finds out."""
-        self.configure(cgroups=f"{self.world.app.cgroup.path}/*")
+    @contextlib.contextmanager
+    def agent_asleep(self):
         self.agent.process.send_signal(signal.SIGSTOP)
         try:
-            new = self.child("new")
-            results = probe(new.new_socket)
+            yield
         finally:
             self.agent.process.send_signal(signal.SIGCONT)
-        self.assertEqual(results, [1] * 6)
+
+    def test_unclassified(self):
+        """A cgroup is new, and may be in the mesh or not; soon the agent finds out."""
+        self.configure(cgroups=f"{self.world.app.cgroup.path}/*")
+        new = None
+
+        def tries():
+            nonlocal new
+            with self.agent_asleep():
+                new = self.child("new")
+                return probe(new.new_socket)
+        self.assert_outcome("unclassified", tries)
+        self.agent.ask("classify", cgroup=new.cgroup.path)
+        self.assert_outcome("redirected", lambda: probe(new.new_socket), servers=self.dns)
 
     def test_child_of_a_member_has_no_window(self):
-        self.agent.process.send_signal(signal.SIGSTOP)
-        try:
-            results = probe(self.child("new").new_socket)
-        finally:
-            self.agent.process.send_signal(signal.SIGCONT)
-        self.assertEqual(results, [1] * 6)
-        self.assertEqual(self.dns.count(6), 6)
+        def tries():
+            with self.agent_asleep():
+                return probe(self.child("new").new_socket)
+        self.assert_outcome("redirected", tries, servers=self.dns)
 
     def test_sidecar_by_cgroup(self):
         app = self.world.app.cgroup.path
@@ -194,6 +203,13 @@ class Outcomes(Case):
         addresses = "127.0.0.1", "127.255.0.1", "0.0.0.0", "::1", "::"
         own = Servers(self, self.world.outside, ("::", PORT))
         self.assert_outcome("loopback", lambda: probe(addresses=addresses), addresses, own)
+
+    def test_link_local(self):
+        """What is so near is not redirected: the sidecar would not know on which device."""
+        self.world.app.netns.add_addresses("fe80::2/64")
+        self.world.far.netns.add_addresses("fe80::1/64")
+        addresses = ["fe80::1%eth0"]
+        self.assert_outcome("link_local", lambda: probe(addresses=addresses), addresses)
 
     def test_excluded_cidr(self):
         self.configure(exclude_cidrs="10.83.0.1/32, fd83::/127")
@@ -263,6 +279,13 @@ class Outcomes(Case):
         self.configure(on_sidecar_down="bypass")
         self.allow_no_memory()
         self.assert_outcome("bypassed_no_memory")
+
+
+class WhenAllIsDone(Case):
+    def test_every_outcome_was_seen(self):
+        never = {name for name, count in self.agent.counters().items()
+                 if name.startswith(("connect_", "sendmsg_")) and not count}
+        self.assertEqual(never, set())
 
 
 if __name__ == "__main__":

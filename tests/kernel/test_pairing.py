@@ -2,13 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """The two ends of a connection find each other, whenever and wherever, and nothing is left over."""
 import json
-import os
 import socket
 import struct
 import subprocess
 
-from case import (FAR4, FAR6, POD4, PORT, TCP4, TCP6, Case, attempt, family_of, main, original_dst,
-                  set_patience)
+from case import FAR4, FAR6, POD4, PORT, TCP4, Case, attempt, main, original_dst
 from sandbox import Place, wait_until
 
 SOL_TCP = socket.IPPROTO_TCP
@@ -219,6 +217,48 @@ class FullQueue(PairingCase):
             attempt(sock.connect, (FAR4, PORT + n))
         for n in range(2):
             self.assertEqual(original_dst(self.accept(self.listener)), (FAR4, PORT + n))
+
+
+class NoDestination(PairingCase):
+    """Connections that the sidecar gets without a destination; each is counted."""
+
+    def setUp(self):
+        super().setUp()
+        # What the kernel says depends on whether it tracks connections.
+        self.nothing = attempt(original_dst, self.keep(self.world.outside.new_socket()))
+
+    def restart_agent(self, **limits):
+        self.agent.limits = limits
+        self.agent.configure()
+        self.agent.stop()
+        self.agent.start()
+
+    def test_more_at_once_than_there_is_room_for(self):
+        self.restart_agent(flows=4)
+        self.addCleanup(self.restart_agent)
+        listener = self.listen_slowly()
+        with self.counted(connect_redirected=6, origdst_offered=4, origdst_full=2):
+            socks = [self.dial(FAR4, PORT + n) for n in range(6)]
+        for n, sock in enumerate(socks):
+            sock.sendall(b"!")
+            proxied = self.accept(listener)
+            told = attempt(original_dst, proxied)
+            self.assertEqual(told, (FAR4, PORT + n) if n < 4 else self.nothing)
+            self.assertEqual(proxied.recv(1), b"!")
+
+    def test_sidecar_that_takes_data_with_the_syn(self):
+        """Its end is done before the client's, which has nothing to offer yet."""
+        always = 0x207  # without a cookie, both ends
+        before = self.world.app.netns.sysctl("ipv4/tcp_fastopen", always)
+        self.addCleanup(self.world.app.netns.sysctl, "ipv4/tcp_fastopen", before)
+        self.sidecar(FAR4).setsockopt(SOL_TCP, socket.TCP_FASTOPEN, 16)
+        with self.counted(connect_redirected=1, origdst_offered=1, origdst_taken=0,
+                          origdst_withdrawn=1):
+            with socket.socket() as sock:
+                sock.sendto(b"hello", socket.MSG_FASTOPEN, (FAR4, PORT))
+                with self.accept(self.sidecar(FAR4)) as proxied:
+                    self.assertEqual(attempt(original_dst, proxied), self.nothing)
+                    self.assertEqual(proxied.recv(16), b"hello")
 
 
 if __name__ == "__main__":
