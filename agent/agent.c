@@ -6,14 +6,13 @@
  */
 #include "agent.h"
 
+#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
 #include <linux/magic.h>
-#include <linux/membarrier.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -76,36 +75,70 @@ static int agent_load(struct agent *agent)
 	return 0;
 }
 
-/* The half of the mesh slots that no cgroup refers to. */
+/*
+ * Mesh slots that no cgroup refers to. There are three sets of them: after a crash in mid-reload
+ * cgroups may refer to two. The one after that in force comes first, so that a set is not filled
+ * again right after it was left.
+ */
 static int agent_free_slots(struct agent *agent, unsigned int *ret)
 {
+	enum { SETS = SHUNT_MESH_SLOTS / SHUNT_MESHES_MAX };
+	unsigned int set = agent->policy ? agent->policy->first_slot / SHUNT_MESHES_MAX : 0;
 	struct table cgroups = TABLE_INIT(uint64_t, struct shunt_cgroup);
-	bool low = false;
+	bool used[SETS] = {};
 	int r = maps_read(loader_maps(agent->loader)->cgroups, &cgroups);
 
 	for (size_t i = 0; !r && i < cgroups.n; i++) {
 		const struct shunt_cgroup *entry = table_value(&cgroups, i);
 
-		low |= entry->role != SHUNT_ROLE_NONE && entry->mesh < SHUNT_MESHES_MAX;
+		if (entry->role != SHUNT_ROLE_NONE && entry->mesh < SHUNT_MESH_SLOTS)
+			used[entry->mesh / SHUNT_MESHES_MAX] = true;
 	}
 	table_deinit(&cgroups);
-	*ret = low ? SHUNT_MESHES_MAX : 0;
+	for (int i = 0; i < SETS; i++) {
+		set = (set + 1) % SETS;
+		if (!used[set])
+			break;
+	}
+	*ret = set * SHUNT_MESHES_MAX;
 	return r;
 }
 
-/* Removes the rows of a map that @want has not. */
-static int agent_remove_others(int map, const struct table *want)
+static unsigned int agent_cidr_slot(const void *key)
 {
-	struct table have = {.key_size = want->key_size, .value_size = want->value_size};
-	struct sync_plan plan = {};
+	return ntohl(((const struct shunt_cidr_key *)key)->scope) >> 1;
+}
+
+static unsigned int agent_owner_slot(const void *key)
+{
+	return ((const struct shunt_owner_key *)key)->mesh;
+}
+
+static int agent_remove_rows(int map, struct table *have, unsigned int (*slot_of)(const void *key),
+			     unsigned int first_slot, bool inside)
+{
+	struct table del = {.key_size = have->key_size, .value_size = have->value_size};
+	int r = maps_read(map, have);
+
+	for (size_t i = 0; !r && i < have->n; i++)
+		if ((slot_of(table_key(have, i)) - first_slot < SHUNT_MESHES_MAX) == inside)
+			r = table_add(&del, table_key(have, i), table_value(have, i));
+	r = r ?: maps_remove(map, &del);
+	table_deinit(&del);
+	table_deinit(have);
+	return r;
+}
+
+/* Removes the rules of the set of slots that begins at @first_slot, or all others. */
+static int agent_remove_rules(struct agent *agent, unsigned int first_slot, bool inside)
+{
+	const struct maps *maps = loader_maps(agent->loader);
+	struct table cidrs = TABLE_INIT(struct shunt_cidr_key, __u32);
+	struct table owners = TABLE_INIT(struct shunt_owner_key, __u32);
 	int r;
 
-	r = maps_read(map, &have);
-	r = r ?: sync_diff(&have, want, &plan);
-	r = r ?: maps_remove(map, &plan.del);
-	sync_plan_deinit(&plan);
-	table_deinit(&have);
-	return r;
+	r = agent_remove_rows(maps->cidrs, &cidrs, agent_cidr_slot, first_slot, inside);
+	return r ?: agent_remove_rows(maps->owners, &owners, agent_owner_slot, first_slot, inside);
 }
 
 static int agent_write_rules(struct agent *agent, const struct policy *policy)
@@ -117,21 +150,13 @@ static int agent_write_rules(struct agent *agent, const struct policy *policy)
 	       maps_write(maps->owners, &policy->owners);
 }
 
-static int agent_remove_rules(struct agent *agent, const struct policy *keep)
-{
-	const struct maps *maps = loader_maps(agent->loader);
-
-	return agent_remove_others(maps->cidrs, &keep->cidrs)
-		       ?: agent_remove_others(maps->owners, &keep->owners);
-}
-
 static void agent_linger(struct agent *agent);
 
 /*
  * Puts @config in force, at start and on reload alike. The new rules are written beside the old
  * ones under mesh slots of their own; then each cgroup's entry is switched to them by one write. A
- * hook reads that entry once, so it sees the old rules or the new ones, never a mix. @config is
- * taken on success.
+ * hook reads that entry once, so it sees the old rules or the new ones, never a mix. The old ones
+ * stay for hooks that are looking at them, until agent_on_linger(). @config is taken on success.
  */
 static int agent_apply(struct agent *agent, struct config *config)
 {
@@ -145,25 +170,20 @@ static int agent_apply(struct agent *agent, struct config *config)
 		return log_errno(r, "more rules than limits.rules = %u", config->limit_rules);
 	if (r)
 		return r;
-	r = agent_write_rules(agent, policy);
+	/* A crash in mid-reload may have left something there. */
+	r = agent_remove_rules(agent, slots, true);
+	r = r ?: agent_write_rules(agent, policy);
 	if (r == -E2BIG)
 		log_error(
 			"more rules than fit beside those in force; restart the agent to apply limits.rules");
 	r = r ?: enrol_set_policy(agent->enrol, policy);
 	agent_linger(agent);
 	if (r) {
-		if (agent->policy)
-			agent_remove_rules(agent, agent->policy);
+		agent_remove_rules(agent, slots, true);
 		policy_free(policy);
 		return r;
 	}
 
-	/* A hook that read its cgroup's entry before the switch may still be looking at the old
-	 * rules. Hooks run under RCU, and this waits for a grace period. */
-	syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
-	r = agent_remove_rules(agent, policy);
-	if (r)
-		log_errno(r, "rules that are not in force any more could not be removed");
 	policy_free(agent->policy);
 	agent->policy = policy;
 	if (agent->config != config)
@@ -291,6 +311,15 @@ static void agent_remove_all(struct agent *agent)
 	agent_stop(agent);
 }
 
+static void agent_remove_unwanted(struct agent *agent)
+{
+	int r = agent_remove_rules(agent, agent->policy->first_slot, false);
+
+	if (r)
+		log_errno(r, "rules that are not in force any more could not be removed");
+	enrol_detach_unwanted(agent->enrol);
+}
+
 static void agent_on_linger(uv_timer_t *timer)
 {
 	struct agent *agent = timer->data;
@@ -298,7 +327,7 @@ static void agent_on_linger(uv_timer_t *timer)
 	if (agent->detaching)
 		agent_remove_all(agent);
 	else
-		enrol_detach_unwanted(agent->enrol);
+		agent_remove_unwanted(agent);
 }
 
 /* A connection that was redirected a moment ago may not have been accepted yet, or its sidecar may
@@ -314,6 +343,7 @@ void agent_detach(struct agent *agent)
 		agent_stop(agent);
 		return;
 	}
+	log_info("detaching: nobody is redirected any more");
 	agent->detaching = true;
 	enrol_stop(agent->enrol);
 	agent_linger(agent);
@@ -339,6 +369,10 @@ static void agent_on_signal(uv_signal_t *handle, int signum)
 
 	if (signum == SIGHUP) {
 		agent_reload_by_signal(agent);
+		return;
+	}
+	if (agent->detaching) {
+		agent_remove_all(agent);
 		return;
 	}
 	log_info("stopping; redirection stays in force until `shuntctl detach` or the next start");

@@ -175,7 +175,9 @@ static void enrol_removed(void *user, struct cgroup_node *node)
 	struct enrol *enrol = user;
 	int r;
 
-	r = maps_del_cgroup(enrol->maps, node->id);
+	/* While a policy is put in force it may be back with the next; else enrol_remove_stale().
+	 */
+	r = enrol->settled ? maps_del_cgroup(enrol->maps, node->id) : 0;
 	if (r)
 		log_errno(r, "cgroup %s is gone and its entry could not be removed", node->path);
 	/* The kernel has detached the programs of a cgroup that is gone; their pins are left. */
@@ -338,6 +340,12 @@ static int enrol_remove_stale(struct enrol *enrol)
 	return r;
 }
 
+/*
+ * Programs come before entries: it is the entries that have connections redirected, and by then who
+ * answers for them has to be in place. Only where links of an earlier agent are to get programs
+ * with new, empty maps it is the other way round: until then they have the old maps, which are
+ * complete.
+ */
 static int enrol_apply(struct enrol *enrol, const struct policy *policy)
 {
 	int r;
@@ -346,9 +354,9 @@ static int enrol_apply(struct enrol *enrol, const struct policy *policy)
 	enrol->settled = false;
 	enrol_clear_warnings(enrol);
 	r = cgroup_tree_watch(enrol->tree, (const char *const *)policy->watch, policy->n_watch);
-	if (r)
-		return r;
-	r = enrol_attach_all(enrol);
+	if (!r && loader_policy_replaced(enrol->loader))
+		cgroup_tree_each(enrol->tree, enrol_reclassify, enrol);
+	r = r ?: enrol_attach_all(enrol);
 	if (r)
 		return r;
 	cgroup_tree_each(enrol->tree, enrol_reclassify, enrol);
@@ -356,13 +364,24 @@ static int enrol_apply(struct enrol *enrol, const struct policy *policy)
 	return enrol_remove_stale(enrol);
 }
 
+/* The policy before is put back whatever fails on the way: no cgroup may be left with a match in
+ * the configuration that was refused. */
+static void enrol_revert(struct enrol *enrol, const struct policy *before)
+{
+	if (!enrol_apply(enrol, before))
+		return;
+	log_error("the policy before could not be put back in force whole");
+	cgroup_tree_each(enrol->tree, enrol_reclassify, enrol);
+	enrol->settled = true;
+}
+
 int enrol_set_policy(struct enrol *enrol, const struct policy *policy)
 {
 	const struct policy *before = enrol->policy;
 	int r = enrol_apply(enrol, policy);
 
-	if (r && before && enrol_apply(enrol, before))
-		log_error("the policy before could not be put back in force whole");
+	if (r && before)
+		enrol_revert(enrol, before);
 	return r;
 }
 

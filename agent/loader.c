@@ -70,6 +70,7 @@ struct loader {
 	struct loader_link *links;
 	size_t n_links;
 	const char *replaced[LOADER_MAPS_MAX + 1];
+	bool policy_replaced;
 };
 
 /* Makes sure that @path is a directory on a bpffs, and opens it. */
@@ -126,25 +127,68 @@ static bool loader_map_fits(const struct bpf_map *map, int fd)
 	       info.map_flags == bpf_map__map_flags(map);
 }
 
+/* Cgroups name meshes and meshes name rules: of maps that refer to each other all fit or none. */
+static bool loader_is_policy(const struct bpf_map *map)
+{
+	static const char *const names[] = {
+		"shunt_cgroups",
+		"shunt_meshes",
+		"shunt_cidrs",
+		"shunt_owners",
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (!strcmp(names[i], bpf_map__name(map)))
+			return true;
+	return false;
+}
+
+static char *loader_map_path(const struct loader *loader, const struct bpf_map *map)
+{
+	char *path;
+
+	return asprintf(&path, "%s/maps/%s", loader->path, bpf_map__name(map)) < 0 ? NULL : path;
+}
+
+/* *@ret_pinned: is there a pin? Returns whether the map behind it can be used. */
+static bool loader_pin_fits(const struct loader *loader, const struct bpf_map *map,
+			    bool *ret_pinned)
+{
+	_cleanup_free_ char *path = loader_map_path(loader, map);
+	_cleanup_close_ int fd = path ? bpf_obj_get(path) : -1;
+
+	*ret_pinned = fd >= 0;
+	return fd >= 0 && loader_map_fits(map, fd);
+}
+
 /* Gives each map its pin; libbpf adopts what is there, or pins what it makes. */
 static int loader_pin_maps(struct loader *loader)
 {
 	struct bpf_map *map;
 	size_t replaced = 0;
+	bool pinned;
 
 	bpf_object__for_each_map(map, loader->skeleton->obj)
 	{
+		if (!loader_is_policy(map) || loader_pin_fits(loader, map, &pinned))
+			continue;
+		loader->policy_replaced |= pinned;
+	}
+	bpf_object__for_each_map(map, loader->skeleton->obj)
+	{
 		_cleanup_free_ char *path = NULL;
-		_cleanup_close_ int fd = -1;
+		bool fits;
 		int r;
 
 		/* Constants of these very programs: those of others must not be taken for them. */
 		if (bpf_map__is_internal(map))
 			continue;
-		if (asprintf(&path, "%s/maps/%s", loader->path, bpf_map__name(map)) < 0)
+		path = loader_map_path(loader, map);
+		if (!path)
 			return -ENOMEM;
-		fd = bpf_obj_get(path);
-		if (fd >= 0 && !loader_map_fits(map, fd)) {
+		fits = loader_pin_fits(loader, map, &pinned) &&
+		       !(loader->policy_replaced && loader_is_policy(map));
+		if (pinned && !fits) {
 			unlink(path);
 			loader->replaced[replaced++] = bpf_map__name(map);
 		}
@@ -289,6 +333,11 @@ const char *const *loader_replaced_maps(const struct loader *loader)
 	return loader->replaced;
 }
 
+bool loader_policy_replaced(const struct loader *loader)
+{
+	return loader->policy_replaced;
+}
+
 static struct loader_link *loader_link_find(struct loader *loader, uint64_t cgroup,
 					    unsigned int program)
 {
@@ -355,8 +404,8 @@ static void loader_link_remove(struct loader *loader, struct loader_link *link)
 
 int loader_attach(struct loader *loader, const char *path, uint64_t cgroup, unsigned int hooks)
 {
+	bool made[LOADER_PROGRAMS] = {};
 	_cleanup_close_ int fd = -1;
-	size_t before = loader->n_links;
 	int r = 0;
 
 	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -370,15 +419,14 @@ int loader_attach(struct loader *loader, const char *path, uint64_t cgroup, unsi
 		link = loader_link_find(loader, cgroup, i);
 		if (link && !loader_link_adopt(loader, cgroup, i))
 			continue;
-		if (link) { /* cannot be updated, so it is none: its cgroup is gone, or not a link
-			     */
+		if (link) /* cannot be updated, so it is none: its cgroup is gone, or not a link */
 			loader_link_remove(loader, link);
-			before = before ? before - 1 : 0;
-		}
 		r = loader_link_make(loader, fd, cgroup, i);
+		made[i] = !r;
 	}
-	while (r && loader->n_links > before)
-		loader_link_remove(loader, &loader->links[loader->n_links - 1]);
+	for (size_t i = LOADER_PROGRAMS; r && i-- > 0;)
+		if (made[i])
+			loader_link_remove(loader, loader_link_find(loader, cgroup, i));
 	return r;
 }
 

@@ -39,6 +39,8 @@ struct loader *loader_free(struct loader *loader);
 const struct maps *loader_maps(const struct loader *loader);
 /* Names of pinned maps that did not fit and were replaced by empty ones; ends with NULL. */
 const char *const *loader_replaced_maps(const struct loader *loader);
+/* Are those with the policy among them? They are replaced together. */
+bool loader_policy_replaced(const struct loader *loader);
 
 /*
  * Attaches what @hooks (enum policy_hooks) stands for to the cgroup at @path, a directory, with the

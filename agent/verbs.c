@@ -141,24 +141,27 @@ static json_t *verbs_maps(struct agent *agent, struct enrol_totals totals)
 {
 	const struct maps *maps = loader_maps(agent->loader);
 	uint64_t counters[SHUNT_COUNTER_MAX] = {};
-	uint64_t gone;
+	uint64_t offered, gone;
 
 	maps_read_counters(maps, counters);
+	/* Each is read at its own time. */
+	offered = counters[SHUNT_COUNTER_origdst_offered];
 	gone = counters[SHUNT_COUNTER_origdst_taken] + counters[SHUNT_COUNTER_origdst_no_memory] +
 	       counters[SHUNT_COUNTER_origdst_withdrawn];
-	return json_pack("[o, o, o, o]",
-			 verbs_map("cgroups", totals.known - totals.missing, maps->cgroups_max),
-			 verbs_map("cidrs", agent->policy->cidrs.n, maps->cidrs_max),
-			 verbs_map("owners", agent->policy->owners.n, maps->owners_max),
-			 verbs_map("handover", counters[SHUNT_COUNTER_origdst_offered] - gone,
-				   maps->handover_max));
+	return json_pack(
+		"[o, o, o, o]",
+		verbs_map("cgroups", totals.known - totals.missing, maps->cgroups_max),
+		verbs_map("cidrs", agent->policy->cidrs.n, maps->cidrs_max),
+		verbs_map("owners", agent->policy->owners.n, maps->owners_max),
+		verbs_map("handover", offered > gone ? offered - gone : 0, maps->handover_max));
 }
 
+/* @texts ends with a NULL, or is one. */
 static json_t *verbs_strings(const char *const *texts)
 {
 	json_t *array = json_array();
 
-	for (; array && *texts; texts++)
+	for (; array && texts && *texts; texts++)
 		json_array_append_new(array, verbs_text(*texts));
 	return array;
 }
@@ -178,13 +181,13 @@ static int verbs_status(void *user, const json_t *request, json_t **ret_result, 
 			"{s:s, s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:I, s:{s:I, s:I, s:I}, s:o, s:o, s:o}",
 			"version", SHUNT_VERSION, "abi", SHUNT_ABI_VERSION, "pid", (int)getpid(),
 			"uptime_seconds", (json_int_t)(time(NULL) - agent->started), "rung",
-			"redirect", "config", agent->config->path, "cgroup_root",
-			agent->cgroup_root, "pin_dir", agent->config->pin_dir, "meshes",
-			(json_int_t)agent->config->n_meshes, "cgroups", "known",
+			agent->off ? "off" : "redirect", "config", agent->config->path,
+			"cgroup_root", agent->cgroup_root ?: "", "pin_dir", agent->config->pin_dir,
+			"meshes", (json_int_t)agent->config->n_meshes, "cgroups", "known",
 			(json_int_t)totals.known, "members", (json_int_t)totals.members, "sidecars",
 			(json_int_t)totals.sidecars, "links", links.array, "maps",
-			verbs_maps(agent, totals), "warnings",
-			verbs_strings(enrol_warnings(agent->enrol))),
+			agent->off ? json_array() : verbs_maps(agent, totals), "warnings",
+			verbs_strings(agent->off ? NULL : enrol_warnings(agent->enrol))),
 		ret_result);
 }
 

@@ -10,6 +10,10 @@
 #include "redirect.bpf.h"
 #include "source.bpf.h"
 
+#define CONNECT_AGAIN_NS                                                        \
+	10000000 /* between two runs of the hook for one connect(), at the most \
+		  */
+
 /*
  * Without more the kernel would choose 127.0.0.1 as the source on the way to the sidecar. The
  * socket is bound to what it would have chosen without Shunt, so that program and sidecar see the
@@ -70,6 +74,7 @@ static __always_inline bool connect_remember(struct bpf_sock_addr *ctx,
 	state->dialled = query->destination;
 	state->actual = *target;
 	state->mesh = slot;
+	state->redirected_at = bpf_ktime_get_ns();
 	state->flags = SHUNT_SOCK_REDIRECTED | (state->flags & SHUNT_SOCK_BOUND);
 	if (!source_open)
 		return true;
@@ -80,6 +85,19 @@ static __always_inline bool connect_remember(struct bpf_sock_addr *ctx,
 	state->flags |= SHUNT_SOCK_SOURCE;
 	connect_bind_source(ctx, state);
 	return true;
+}
+
+/*
+ * The hook runs twice for one connect() where attachments overlap, as they do for an instant when
+ * the agent moves them: the second run finds the work done. A program that dials the sidecar
+ * itself, on a socket that was sent there before, does so later.
+ */
+static __always_inline bool connect_runs_again(const struct shunt_sock *before,
+					       const struct decide_query *query)
+{
+	return before && before->flags & SHUNT_SOCK_REDIRECTED &&
+	       endpoint_equal(&before->actual, &query->destination) &&
+	       bpf_ktime_get_ns() - before->redirected_at < CONNECT_AGAIN_NS;
 }
 
 /* Returns the verdict of the hook; *@ret_redirected: *@target has to be written to the context. */
@@ -103,10 +121,7 @@ static __always_inline int connect_decide(struct bpf_sock_addr *ctx, struct deci
 	query->protocol = ctx->protocol;
 	query->source_loopback = !bound_by_us && !chosen_by_kernel && addr_loopback(source);
 
-	/* The hook runs twice for one connect() where attachments overlap, as they do for an
-	 * instant when the agent moves them: the second run finds the work done. */
-	if (before && before->flags & SHUNT_SOCK_REDIRECTED &&
-	    endpoint_equal(&before->actual, &query->destination))
+	if (connect_runs_again(before, query))
 		return redirect_conclude(SHUNT_COUNTER_connect_redirected, SHUNT_OUTCOME_already);
 
 	outcome = redirect_decide(&asker, sk, query, &slot, target);

@@ -21,7 +21,8 @@ static __always_inline void sockops_offer(struct bpf_sock_ops *ctx, struct bpf_s
 	struct shunt_sock *state = bpf_sk_storage_get(&shunt_socks, sk, NULL, 0);
 	struct shunt_handover value = {};
 
-	if (!state || !(state->flags & SHUNT_SOCK_REDIRECTED))
+	/* Where attachments overlap this runs twice for one connection. */
+	if (!state || !(state->flags & SHUNT_SOCK_REDIRECTED) || state->flags & SHUNT_SOCK_OFFERED)
 		return;
 	value.dialled = state->dialled;
 	value.mesh = state->mesh;

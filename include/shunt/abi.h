@@ -25,7 +25,7 @@
 
 /* Limits. Each stands in the documents and tests under this name. */
 #define SHUNT_MESHES_MAX    64			   /* meshes in one configuration */
-#define SHUNT_MESH_SLOTS    (2 * SHUNT_MESHES_MAX) /* a reload fills the half not in use */
+#define SHUNT_MESH_SLOTS    (3 * SHUNT_MESHES_MAX) /* a reload fills a third that is not in use */
 #define SHUNT_CGROUP_DEPTH  32 /* ancestors looked at for a cgroup without an entry */
 #define SHUNT_RESOLVERS_MAX 16 /* DNS servers told apart on one unconnected UDP socket */
 #define SHUNT_PORT_WORDS    (65536 / 64)
@@ -189,8 +189,10 @@ struct shunt_sock {
 	__u16 mesh;	  /* slot in shunt_meshes */
 	__u16 flags;	  /* enum shunt_sock_flags */
 	__u32 offered[2]; /* key of its entry in shunt_handover */
+	__u32 pad;
+	__u64 redirected_at; /* CLOCK_MONOTONIC, in ns */
 };
-_Static_assert(sizeof(struct shunt_sock) == 68, "ABI");
+_Static_assert(sizeof(struct shunt_sock) == 80, "ABI");
 
 /*
  * shunt_resolvers: the DNS servers that an unconnected UDP socket asked. Server 0 is asked from the
@@ -204,7 +206,8 @@ _Static_assert(sizeof(struct shunt_sock) == 68, "ABI");
 #define SHUNT_TOKEN_MASK    0xffffff00u
 
 struct shunt_resolver_set {
-	__u32 used; /* servers ever numbered; number n has slot n % SHUNT_RESOLVERS_MAX */
+	__u32 used; /* servers ever numbered; when all are taken those but the first are used again
+		     */
 	struct shunt_endpoint actual;			   /* the sidecar's DNS address */
 	struct shunt_endpoint server[SHUNT_RESOLVERS_MAX]; /* what the program asked */
 };

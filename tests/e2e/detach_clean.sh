@@ -112,9 +112,17 @@ progress
 sed -i 's/^cgroups = .*/&, '"${CG//\//\\/}"'\/other/' "$DIR/shunt.ini"
 ctl reload >/dev/null
 progress
+printf '[limits]\ncgroups = 2000\nrules = 2000\n' >>"$DIR/shunt.ini"
+for limit in 3000 4000; do # maps of another size cannot be taken over
+	sed -i "s/^cgroups = [0-9].*/cgroups = $limit/" "$DIR/shunt.ini"
+	stop shuntd || fail "shuntd failed when it was asked to end"
+	shuntd_start
+	grep -q 'map shunt_cgroups .* made anew' "$DIR/shuntd.log" || fail "the map was taken over"
+	progress
+done
 program_stop
 wait_for 5 "the relay has all $count connections" relayed "$count"
-expect "end, start, kill, start, reload: each of $count connections redirected" "$count" \
+expect "end, start, kill, start, reload, other limits: each of $count connections redirected" "$count" \
 	"$(grep -c connection "$DIR/server.log")"
 expect "the counters went on" "$count" "$(counter connect_redirected)"
 
@@ -138,3 +146,11 @@ for round in 1 2 3; do
 done
 program_stop
 echo "ok: detached and started again under traffic"
+
+bpf_objects "$DIR/bpf/shunt" >"$DIR/objects"
+ctl detach >/dev/null &
+wait_for 5 "the detach has begun" grep -q detaching "$DIR/shuntd.log"
+kill "${PIDS[shuntd]}"
+wait "${PIDS[shuntd]}" || fail "shuntd failed when it was ended in mid-detach"
+expect "ended in mid-detach: nothing is left all the same" "" "$(bpf_left "$DIR/objects")"
+[ ! -e "$DIR/bpf/shunt" ] || fail "pins are left"

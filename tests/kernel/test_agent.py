@@ -13,8 +13,10 @@ FLIPS = 50
 OTHER_SIDECAR = "127.0.0.1", 15002
 # Two configurations, each with its own sidecar, and an address that it leaves alone.
 ONE, TWO = "10.83.1.1", "10.83.2.1"
-CONFIG_ONE = {"tcp_redirect": "127.0.0.1:15001", "exclude_cidrs": f"{ONE}/32"}
-CONFIG_TWO = {"tcp_redirect": "127.0.0.1:15002", "exclude_cidrs": f"{TWO}/32"}
+# Beside that one there are so many others that it takes a while to write them.
+OTHERS = "".join(f",\n\t1.2.{n // 256}.{n % 256}" for n in range(2000))
+CONFIG_ONE = {"tcp_redirect": "127.0.0.1:15001", "exclude_cidrs": ONE + OTHERS}
+CONFIG_TWO = {"tcp_redirect": "127.0.0.1:15002", "exclude_cidrs": TWO + OTHERS}
 
 
 def serve(listener, name, is_sidecar):

@@ -11,6 +11,7 @@ from case import (DNS4, DNS6, FAR4, FAR6, MAPPED, POD4, POD6, Case, attempt, che
 DNS = 53
 OTHER_PORT = 5353
 IP_PKTINFO = 8
+PAIRS = (FAR4, "10.83.0.53"), (FAR6, "fd83::53"), (MAPPED, "::ffff:10.83.0.53")
 RESOLVERS_MAX = 16  # SHUNT_RESOLVERS_MAX
 
 
@@ -62,10 +63,10 @@ class Unconnected(DnsCase):
                 self.assert_answered(self.udp(resolver), resolver)
 
     def test_two_servers(self):
-        for resolvers in (FAR4, "10.83.0.53"), (FAR6, "fd83::53"), (MAPPED, "::ffff:10.83.0.53"):
-            with self.subTest(resolvers), self.counted(
+        for pair in PAIRS:
+            with self.subTest(pair), self.counted(
                     sendmsg_redirected=2, sendmsg_not_dns=2, dns_answered=1, dns_restored=2):
-                self.assert_answered(self.udp(resolvers[0]), *resolvers)
+                self.assert_answered(self.udp(pair[0]), *pair)
 
     def test_answers_out_of_order(self):
         sock = self.udp()
@@ -256,14 +257,24 @@ class Connected(DnsCase):
                     return seen
                 self.assert_as_outside(names_on_the_way)
 
+    def assert_can_be_connected_again(self, sock, *resolvers):
+        for resolver in resolvers:
+            sock.connect((resolver, DNS))
+            self.assert_exchange(sock, resolver)
+
     def test_connected_again(self):
-        for first, second in (FAR4, "10.83.0.53"), (FAR6, "fd83::53"), \
-                (MAPPED, "::ffff:10.83.0.53"):
-            with self.subTest(first):
-                sock = self.udp(first)
-                for resolver in first, second, first:
-                    sock.connect((resolver, DNS))
-                    self.assert_exchange(sock, resolver)
+        for pair in PAIRS:
+            with self.subTest(pair):
+                self.assert_can_be_connected_again(self.udp(pair[0]), *pair, *pair)
+
+    def test_connected_again_after_it_was_used(self):
+        """It has a port already. So it cannot be bound to an address any more, and gets that of
+        the way to the sidecar."""
+        for pair in PAIRS:
+            with self.subTest(pair):
+                sock = self.udp(pair[0])
+                self.assert_answered(sock, *pair)
+                self.assert_can_be_connected_again(sock, *pair, *pair)
 
     def test_disconnected(self):
         sock = self.udp()

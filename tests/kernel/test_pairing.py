@@ -6,7 +6,7 @@ import socket
 import struct
 import subprocess
 
-from case import FAR4, FAR6, POD4, PORT, TCP4, Case, attempt, main, original_dst
+from case import FAR4, FAR6, POD4, PORT, SOON, TCP4, Case, attempt, main, original_dst
 from sandbox import Place, wait_until
 
 SOL_TCP = socket.IPPROTO_TCP
@@ -22,7 +22,7 @@ class PairingCase(Case):
     def tearDown(self):
         super().tearDown()
         self.doCleanups()
-        wait_until(lambda: self.handover() == [], "no destination waits for a sidecar any more")
+        wait_until(lambda: self.handover() == [], "no destination waits any more", SOON)
         self.assertEqual(self.agent.waiting(), 0)
 
     def handover(self):

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+#
+# Where redirection cannot be had the agent ends, or with fallback = off goes on without it and says
+# so; a reload tries again.
+. "$(dirname "$0")/lib.sh"
+sandbox_new "$@"
+
+mkdir "$DIR/plain"
+config_write </dev/null
+sed -i "s|^pin_dir = .*|pin_dir = $DIR/plain/shunt|" "$DIR/shunt.ini"
+expect_failure 1 "$BUILD/agent/shuntd" -c "$DIR/shunt.ini" >"$DIR/refusal" || true
+grep -q 'is not on a bpf file system' "$DIR/refusal" || fail "no reason was given: $(cat "$DIR/refusal")"
+[ ! -e "$DIR/plain/shunt" ] || fail "a failed start left something behind"
+echo "ok: without a bpffs it refuses, and says why"
+
+sed -i 's/^log_level = .*/&\nfallback = off/' "$DIR/shunt.ini"
+shuntd_start
+expect "rung" '"rung": "off",' "$(ctl -j status | grep -o '"rung".*')"
+for command in counters meshes cgroups "explain $CG/app 10.0.0.1:80"; do
+	# shellcheck disable=SC2086
+	expect_failure 1 ctl $command >"$DIR/refusal"
+	grep -q 'rung off' "$DIR/refusal" || fail "$command: $(cat "$DIR/refusal")"
+done
+expect_failure 1 ctl reload >/dev/null
+running shuntd || fail "shuntd ended"
+echo "ok: off, it says so and stays up"
+
+sed -i "s|^pin_dir = .*|pin_dir = $DIR/bpf/shunt|" "$DIR/shunt.ini"
+ctl reload >/dev/null
+expect "rung after the reload" '"rung": "redirect",' "$(ctl -j status | grep -o '"rung".*')"
+ctl detach >/dev/null
+wait "${PIDS[shuntd]}" || fail "shuntd failed when it was told to detach"
+[ ! -e "$DIR/bpf/shunt" ] || fail "pins are left"
