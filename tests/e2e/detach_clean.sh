@@ -83,6 +83,11 @@ progress() # waits until the program has gone on for a while
 	running program || fail "the program ended"
 }
 
+logged_since() # LINES TEXT: does the agent's log have TEXT behind its first LINES?
+{
+	tail -n "+$(($1 + 1))" "$DIR/shuntd.log" | grep -q "$2"
+}
+
 more_than() # LINES
 {
 	[ "$(wc -l <"$DIR/program.log")" -gt $(($1 + 1)) ]
@@ -148,8 +153,9 @@ program_stop
 echo "ok: detached and started again under traffic"
 
 bpf_objects "$DIR/bpf/shunt" >"$DIR/objects"
+logged=$(wc -l <"$DIR/shuntd.log")
 ctl detach >/dev/null &
-wait_for 5 "the detach has begun" grep -q detaching "$DIR/shuntd.log"
+wait_for 5 "the detach has begun" logged_since "$logged" detaching
 kill "${PIDS[shuntd]}"
 wait "${PIDS[shuntd]}" || fail "shuntd failed when it was ended in mid-detach"
 expect "ended in mid-detach: nothing is left all the same" "" "$(bpf_left "$DIR/objects")"
