@@ -74,6 +74,13 @@ class AgentCase(Case):
         self.agent.reload(**keys)
         self.addCleanup(self.agent.reload)
 
+    def listen_slowly(self):
+        """A sidecar whose end of a handshake is not done before the client has sent something."""
+        listener = self.keep(self.world.proxy.listen("127.0.0.1", 15003))
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEADLINE)
+        self.reload(tcp_redirect="127.0.0.1:15003")
+        return listener
+
     def assert_heard(self, load, expected):
         """That the program was never told anything else; and that it was busy."""
         n, heard = load.stop()
@@ -201,9 +208,7 @@ class Restart(AgentCase):
         self.assertEqual((sock.getsockname(), sock.getpeername()), (own, (FAR4, PORT)))
 
     def test_destination_that_waits(self):
-        listener = self.keep(self.world.proxy.listen("127.0.0.1", 15003))
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 30)
-        self.reload(tcp_redirect="127.0.0.1:15003")
+        listener = self.listen_slowly()
         sock = self.dial(FAR4)
         self.restart(signal.SIGKILL)
         sock.sendall(b"!")
@@ -222,31 +227,46 @@ class Second(AgentCase):
         pins = self.agent.pins
         self.agent.pins = f"{pins}-second"
         self.agent.configure()
-        second = self.agent.spawn()
+        status = self.agent.spawn().wait(DEADLINE)
         self.agent.pins = pins
         self.agent.configure()
-        self.assertEqual(second.wait(DEADLINE), 1)
+        self.assertEqual(status, 1)
         self.assertFalse(os.path.exists(f"{pins}-second"))
         with self.counted(connect_redirected=1):
             self.assertEqual(ask([FAR4]), {FAR4: f"one {(FAR4, PORT)}"})
 
 
 class Detach(AgentCase):
-    def detach(self):
-        self.agent.detach()
+    def begin_to_detach(self):
+        self.agent.ask("detach")
         self.addCleanup(self.agent.start)
         self.addCleanup(self.agent.configure)
+        self.addCleanup(self.agent.process.wait, DEADLINE)
+
+    def detach(self):
+        self.begin_to_detach()
+        self.agent.process.wait(DEADLINE)
 
     def test_nothing_is_left(self):
         self.detach()
         self.assertFalse(os.path.exists(self.agent.pins))
         self.assertEqual(ask([FAR4]), {FAR4: "far"})
 
-    def test_connections_go_on(self):
-        listener = self.keep(self.world.proxy.listen("127.0.0.1", 15003))
-        self.agent.reload(tcp_redirect="127.0.0.1:15003")
+    def test_connection_on_its_way(self):
+        """It was redirected before, and is accepted after."""
+        listener = self.listen_slowly()
         sock = self.dial(FAR4)
+        self.begin_to_detach()
+        self.assertEqual(ask([FAR4]), {FAR4: "far"})
+        sock.sendall(b"!")
+        self.assertEqual(original_dst(self.accept(listener)), (FAR4, PORT))
+
+    def test_connections_go_on(self):
+        listener = self.listen_slowly()
+        sock = self.dial(FAR4)
+        sock.sendall(b"!")
         proxied = self.accept(listener)
+        self.assertEqual(proxied.recv(1), b"!")
         self.detach()
         self.assert_connected(sock, proxied)
 

@@ -13,6 +13,7 @@ from sandbox import Place, wait_until
 ADDRESSES = FAR4, FAR6
 PORT = 53
 IPPROTO_UDPLITE = 136
+MEMORY_LIMIT = "/proc/sys/net/core/optmem_max"  # as the pod sees it, for the test runs there
 
 
 def probe_one(make, address, port, kind, connected):
@@ -266,10 +267,9 @@ class Outcomes(Case):
         self.assert_outcome("bypassed_sidecar_down")
 
     def allow_no_memory(self):
-        try:
-            self.set_sysctl("core/optmem_max", 64)
-        except FileNotFoundError:
+        if not os.path.exists(MEMORY_LIMIT):
             self.skipTest("the memory of sockets cannot be limited for a network namespace")
+        self.set_sysctl("core/optmem_max", 64)
 
     def test_no_memory_refuse(self):
         self.allow_no_memory()
@@ -285,6 +285,8 @@ class WhenAllIsDone(Case):
     def test_every_outcome_was_seen(self):
         never = {name for name, count in self.agent.counters().items()
                  if name.startswith(("connect_", "sendmsg_")) and not count}
+        if not os.path.exists(MEMORY_LIMIT):
+            never = {name for name in never if not name.endswith("_no_memory")}
         self.assertEqual(never, set())
 
 
