@@ -139,25 +139,25 @@ enum shunt_outcome {
 };
 
 /* Other counters. X(name, explanation). */
-#define SHUNT_COUNTERS(X)                                                                         \
-	X(connect_seen, "connect() calls seen: the sum of all connect_ outcomes")                 \
-	X(sendmsg_seen, "unconnected datagrams seen: the sum of all sendmsg_ outcomes")           \
-	X(dns_redirected, "connects and datagrams that went to dns_redirect (of the redirected)") \
-	X(dns_answered, "answers of the sidecar addressed to a numbered DNS server")              \
-	X(dns_restored, "datagrams received whose sender was put right")                          \
-	X(dns_resolver_shared,                                                                    \
-	  "queries to one more DNS server whose answers cannot be told apart")                    \
-	X(dns_resolver_dropped, "DNS servers forgotten because one socket asked too many")        \
-	X(source_kept, "source address set to what the kernel would have chosen")                 \
-	X(source_unknown, "source address left to the kernel: it could not be foretold")          \
-	X(getpeername_restored, "getpeername() calls answered with the dialled address")          \
-	X(getsockname_restored, "getsockname() calls answered with the expected source")          \
-	X(origdst_offered, "connections whose destination was left for the sidecar to pick up")   \
-	X(origdst_taken, "connections whose destination the sidecar's socket picked up")          \
-	X(origdst_withdrawn, "connections that ended before the sidecar's socket picked it up")   \
-	X(origdst_full, "connections without original destination: shunt_handover is full")       \
-	X(origdst_no_memory, "connections without original destination: no memory")               \
-	X(origdst_answered, "SO_ORIGINAL_DST calls answered")                                     \
+#define SHUNT_COUNTERS(X)                                                                       \
+	X(connect_seen, "connect() calls seen: the sum of all connect_ outcomes")               \
+	X(sendmsg_seen, "unconnected datagrams seen: the sum of all sendmsg_ outcomes")         \
+	X(dns_redirected, "connects and datagrams to port 53 (of the redirected)")              \
+	X(dns_answered, "answers of the sidecar addressed to a numbered DNS server")            \
+	X(dns_restored, "datagrams received whose sender was put right")                        \
+	X(dns_resolver_shared,                                                                  \
+	  "queries to one more DNS server whose answers cannot be told apart")                  \
+	X(dns_resolver_dropped, "DNS servers forgotten because one socket asked too many")      \
+	X(source_kept, "source address set to what the kernel would have chosen")               \
+	X(source_unknown, "source address left to the kernel: it could not be foretold")        \
+	X(getpeername_restored, "getpeername() calls answered with the dialled address")        \
+	X(getsockname_restored, "getsockname() calls answered with the expected source")        \
+	X(origdst_offered, "connections whose destination was left for the sidecar to pick up") \
+	X(origdst_taken, "connections whose destination the sidecar's socket picked up")        \
+	X(origdst_withdrawn, "connections that ended before the sidecar's socket picked it up") \
+	X(origdst_full, "connections without original destination: shunt_handover is full")     \
+	X(origdst_no_memory, "connections without original destination: no memory")             \
+	X(origdst_answered, "SO_ORIGINAL_DST calls answered")                                   \
 	X(origdst_unknown, "SO_ORIGINAL_DST calls about connections that Shunt did not redirect")
 
 enum shunt_counter {
