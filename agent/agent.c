@@ -70,8 +70,13 @@ static int agent_load(struct agent *agent)
 		log_errno(r, "the programs could not be loaded; log_level = debug says more");
 	if (r)
 		return r < 0 ? r : r == LOADER_E_BUSY ? -EBUSY : -ENODEV;
-	for (const char *const *map = loader_replaced_maps(agent->loader); *map; map++)
+	for (const char *const *map = loader_replaced_maps(agent->loader); *map; map++) {
 		log_warning("map %s of an earlier agent has another size and was made anew", *map);
+		if (strcmp(*map, "shunt_pairs"))
+			continue;
+		maps_reset_counter(loader_maps(agent->loader), SHUNT_COUNTER_pairs_opened);
+		maps_reset_counter(loader_maps(agent->loader), SHUNT_COUNTER_pairs_closed);
+	}
 	return 0;
 }
 
@@ -152,6 +157,18 @@ static int agent_write_rules(struct agent *agent, const struct policy *policy)
 
 static void agent_linger(struct agent *agent);
 
+/* A failure here leaves what is redirected as it is: it goes by TCP. */
+static int agent_apply_splice(struct agent *agent)
+{
+	int r = agent->splice ? splice_apply(agent->splice, agent->config, agent->cgroup_root,
+					     agent->enrol)
+			      : 0;
+
+	if (r)
+		log_errno(r, "nothing is spliced");
+	return 0;
+}
+
 /*
  * Puts @config in force, at start and on reload alike. The new rules are written beside the old
  * ones under mesh slots of their own; then each cgroup's entry is switched to them by one write. A
@@ -189,7 +206,7 @@ static int agent_apply(struct agent *agent, struct config *config)
 	if (agent->config != config)
 		config_free(agent->config);
 	agent->config = config;
-	return 0;
+	return agent_apply_splice(agent);
 }
 
 static bool agent_same(const char *a, const char *b)
@@ -220,11 +237,24 @@ static void agent_set_log_level(const struct config *config)
 static void agent_unload(struct agent *agent)
 {
 	uv_timer_stop(&agent->linger);
+	splice_close(TAKE_PTR(agent->splice));
 	enrol_close(TAKE_PTR(agent->enrol));
 	if (agent->loader && !agent->adopted)
 		loader_remove_all(agent->loader);
 	agent->loader = loader_free(agent->loader);
 	free(TAKE_PTR(agent->cgroup_root));
+}
+
+static int agent_start_splice(struct agent *agent)
+{
+	int r;
+
+	if (!loader_can_splice(agent->loader)) {
+		log_warning("this kernel cannot splice: redirecting only");
+		return 0;
+	}
+	r = splice_new(&agent->loop, agent->loader, &agent->splice);
+	return r ? log_errno(r, "the kernel half cannot be listened to") : 0;
 }
 
 /* Climbs to the rung "redirect": programs loaded, cgroups enrolled, programs attached. */
@@ -241,6 +271,7 @@ static int agent_redirect(struct agent *agent)
 		if (r)
 			log_errno(r, "cgroups below %s cannot be watched", agent->cgroup_root);
 	}
+	r = r ?: agent_start_splice(agent);
 	r = r ?: agent_apply(agent, agent->config);
 	if (r)
 		agent_unload(agent);
@@ -291,6 +322,8 @@ static void agent_stop(struct agent *agent)
 	notify_send("STOPPING=1");
 	if (agent->control)
 		control_close(TAKE_PTR(agent->control));
+	flows_deinit(&agent->flows);
+	splice_close(TAKE_PTR(agent->splice));
 	enrol_close(TAKE_PTR(agent->enrol));
 	if (uv_is_closing((uv_handle_t *)&agent->linger))
 		return;
@@ -301,7 +334,13 @@ static void agent_stop(struct agent *agent)
 
 static void agent_remove_all(struct agent *agent)
 {
+	unsigned left = agent->splice ? splice_drain(agent->splice) : 0;
 	int r = loader_remove_all(agent->loader);
+
+	if (left)
+		log_warning(
+			"%u sockets have spliced bytes that their programs have not read: they keep them, and what Shunt needs for that stays until they are closed",
+			left);
 
 	if (r)
 		log_errno(r, "%s could not be removed", agent->config->pin_dir);
@@ -346,6 +385,8 @@ void agent_detach(struct agent *agent)
 	log_info("detaching: nobody is redirected any more");
 	agent->detaching = true;
 	enrol_stop(agent->enrol);
+	if (agent->splice)
+		splice_stop(agent->splice);
 	agent_linger(agent);
 }
 

@@ -11,8 +11,10 @@
 #include "config.h"
 #include "control.h"
 #include "enrol.h"
+#include "flows.h"
 #include "loader.h"
 #include "policy.h"
+#include "splice.h"
 
 struct agent {
 	uv_loop_t loop;
@@ -22,11 +24,13 @@ struct agent {
 	bool failed;		/* … and it did not go */
 	struct config *config;
 	struct control *control;
-	bool off; /* the lowest rung of the ladder: nothing is redirected, and the next three are
+	bool off; /* the lowest rung of the ladder: nothing is redirected, and the next four are
 		     NULL */
 	struct policy *policy;
 	struct loader *loader;
 	struct enrol *enrol;
+	struct splice *splice; /* NULL: the kernel cannot */
+	struct flows flows;
 	char *cgroup_root;
 	bool adopted; /* an earlier agent's attachments were there */
 	time_t started;

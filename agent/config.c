@@ -33,6 +33,7 @@ static int config_new(const char *path, struct config **ret)
 		.limit_flows = 65536,
 		.limit_cgroups = 16384,
 		.limit_rules = 65536,
+		.limit_splice_queue = 1 << 20,
 	};
 	if (!config->path || !config->pin_dir || !config->control_socket || !config->log_level)
 		return -ENOMEM;
@@ -69,6 +70,7 @@ struct config *config_free(struct config *config)
 	for (size_t i = 0; i < config->n_meshes; i++)
 		mesh_deinit(&config->meshes[i]);
 	free(config->meshes);
+	globs_deinit(&config->splice_never);
 	free(config->path);
 	free(config->cgroup_root);
 	free(config->pin_dir);
@@ -186,6 +188,7 @@ int config_parse(FILE *stream, const char *path, struct config_problems *problem
 	if (r < 0)
 		return r;
 	config_section_end(&draft);
+	config_section_defaults(&draft);
 	config_check_file(&draft);
 	if (draft.error < 0)
 		return draft.error;

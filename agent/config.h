@@ -21,7 +21,7 @@ enum config_sidecar_down { CONFIG_SIDECAR_DOWN_REFUSE, CONFIG_SIDECAR_DOWN_BYPAS
 
 /* Every list item knows its line, so that `shuntctl explain` can name the rule that decides. */
 struct config_glob {
-	char *pattern; /* absolute, below cgroup_root; without the '!' */
+	char *pattern; /* absolute; of a cgroup: below cgroup_root, and without the '!' */
 	bool negated;
 	unsigned int line;
 };
@@ -80,6 +80,7 @@ struct config_mesh {
 	struct config_port_list exclude_ports;
 	struct config_ids exclude_uids;
 	struct config_ids exclude_gids;
+	enum shunt_scope splice;
 	enum config_sidecar_down on_sidecar_down;
 	unsigned int on_sidecar_down_line;
 };
@@ -91,10 +92,12 @@ struct config {
 	char *control_socket;
 	char *log_level; /* one of error, warning, info, debug */
 	enum config_fallback fallback;
+	struct config_globs splice_never; /* of paths of executables; a default has line 0 */
 	uint32_t limit_flows;
 	uint32_t limit_cgroups;
 	uint32_t limit_rules;
-	struct config_mesh *meshes; /* in the order of the file */
+	uint32_t limit_splice_queue; /* in bytes */
+	struct config_mesh *meshes;  /* in the order of the file */
 	size_t n_meshes;
 };
 

@@ -26,6 +26,43 @@ static void check_globs(struct config_draft *draft, const struct config_globs *g
 			   key);
 }
 
+static void check_redirects(struct config_draft *draft, const struct config_mesh *mesh)
+{
+	const struct config_given *given = draft->given;
+
+	if (given[CONFIG_MESH_TCP_REDIRECT].n || given[CONFIG_MESH_DNS_REDIRECT].n)
+		return;
+	if (mesh->splice == SHUNT_SCOPE_OFF)
+		config_draft_error(
+			draft, mesh->line,
+			"mesh %s: neither tcp_redirect nor dns_redirect, and splice = off: nothing would be done",
+			mesh->name);
+	else if (!given[CONFIG_MESH_SPLICE].n)
+		config_draft_warning(
+			draft, mesh->line,
+			"mesh %s: neither tcp_redirect nor dns_redirect: nothing is redirected; if splicing alone is meant, write splice = sidecar",
+			mesh->name);
+}
+
+static void check_sidecar(struct config_draft *draft, const struct config_mesh *mesh)
+{
+	const struct config_given *given = draft->given;
+
+	if (given[CONFIG_MESH_SIDECAR_CGROUPS].n || given[CONFIG_MESH_SIDECAR_UIDS].n ||
+	    given[CONFIG_MESH_SIDECAR_GIDS].n)
+		return;
+	if (given[CONFIG_MESH_TCP_REDIRECT].n || given[CONFIG_MESH_DNS_REDIRECT].n)
+		config_draft_error(
+			draft, mesh->line,
+			"mesh %s: nothing says who the sidecar is: its own connections would be redirected to itself; give sidecar_cgroups, sidecar_uids or sidecar_gids",
+			mesh->name);
+	else if (mesh->splice == SHUNT_SCOPE_SIDECAR)
+		config_draft_error(
+			draft, mesh->line,
+			"mesh %s: nothing says who the sidecar is: nothing would be spliced; give sidecar_cgroups, sidecar_uids or sidecar_gids",
+			mesh->name);
+}
+
 void config_check_mesh(struct config_draft *draft, const struct config_mesh *mesh)
 {
 	const struct config_given *given = draft->given;
@@ -33,17 +70,8 @@ void config_check_mesh(struct config_draft *draft, const struct config_mesh *mes
 	if (!given[CONFIG_MESH_CGROUPS].n)
 		config_draft_error(draft, mesh->line,
 				   "mesh %s: no cgroups: nothing is enrolled in it", mesh->name);
-	if (!given[CONFIG_MESH_TCP_REDIRECT].n && !given[CONFIG_MESH_DNS_REDIRECT].n)
-		config_draft_error(
-			draft, mesh->line,
-			"mesh %s: neither tcp_redirect nor dns_redirect: nothing would be redirected",
-			mesh->name);
-	if (!given[CONFIG_MESH_SIDECAR_CGROUPS].n && !given[CONFIG_MESH_SIDECAR_UIDS].n &&
-	    !given[CONFIG_MESH_SIDECAR_GIDS].n)
-		config_draft_error(
-			draft, mesh->line,
-			"mesh %s: nothing says who the sidecar is: its own connections would be redirected to itself; give sidecar_cgroups, sidecar_uids or sidecar_gids",
-			mesh->name);
+	check_redirects(draft, mesh);
+	check_sidecar(draft, mesh);
 	check_globs(draft, &mesh->cgroups, CONFIG_MESH_CGROUPS, "cgroups");
 	check_globs(draft, &mesh->sidecar_cgroups, CONFIG_MESH_SIDECAR_CGROUPS, "sidecar_cgroups");
 }

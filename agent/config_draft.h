@@ -23,9 +23,21 @@ struct config_key {
 	void (*parse)(struct config_draft *draft, void *field, const char *text);
 	size_t offset; /* of the field in struct config or struct config_mesh */
 	bool list;
+	uint32_t min;			     /* of a size */
 	uint32_t max;			     /* of a number, or of the length of a path; 0: none */
 	const struct config_choice *choices; /* in the order of their enum; the last has no name */
 	uint16_t port;			     /* of the example in messages */
+};
+
+enum config_agent_key {
+	CONFIG_AGENT_CGROUP_ROOT,
+	CONFIG_AGENT_PIN_DIR,
+	CONFIG_AGENT_CONTROL_SOCKET,
+	CONFIG_AGENT_METRICS_LISTEN,
+	CONFIG_AGENT_LOG_LEVEL,
+	CONFIG_AGENT_FALLBACK,
+	CONFIG_AGENT_SPLICE_NEVER,
+	CONFIG_AGENT_KEYS,
 };
 
 enum config_mesh_key {
@@ -79,6 +91,7 @@ struct config_draft {
 	const struct config_key *key;		     /* NULL: its values are passed over */
 	struct config_given given[CONFIG_MESH_KEYS]; /* by index of the key in its section */
 	unsigned int section_lines[CONFIG_SECTIONS]; /* of [agent] and [limits]; 0: none yet */
+	bool splice_never_given;
 
 	int error; /* -ENOMEM: what is missing here is no mistake of the file */
 };
@@ -103,14 +116,17 @@ void config_section_begin(struct config_draft *draft, char *header);
 void config_section_key(struct config_draft *draft, const char *name);
 void config_section_value(struct config_draft *draft, const char *text, bool continued);
 void config_section_end(struct config_draft *draft);
+/* What no section of the file said. */
+void config_section_defaults(struct config_draft *draft);
 
 /* config_value.c: values of struct config_key.parse. */
 void config_value_path(struct config_draft *draft, void *field, const char *text);
 void config_value_number(struct config_draft *draft, void *field, const char *text);
+void config_value_size(struct config_draft *draft, void *field, const char *text);
 void config_value_choice(struct config_draft *draft, void *field, const char *text);
 void config_value_log_level(struct config_draft *draft, void *field, const char *text);
-void config_value_splice(struct config_draft *draft, void *field, const char *text);
 void config_value_glob(struct config_draft *draft, void *field, const char *text);
+void config_value_program(struct config_draft *draft, void *field, const char *text);
 void config_value_endpoint(struct config_draft *draft, void *field, const char *text);
 void config_value_cidr(struct config_draft *draft, void *field, const char *text);
 void config_value_ports(struct config_draft *draft, void *field, const char *text);

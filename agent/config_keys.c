@@ -12,6 +12,8 @@
 #define LIMIT_FLOWS_MAX	  (16 << 20)
 #define LIMIT_CGROUPS_MAX (1 << 20)
 #define LIMIT_RULES_MAX	  (16 << 20)
+#define SPLICE_QUEUE_MIN  (4 << 10)
+#define SPLICE_QUEUE_MAX  (1 << 30)
 
 #define TCP_PORT 15001 /* in examples */
 #define DNS_PORT 15053
@@ -28,10 +30,10 @@ static const struct config_choice fallbacks[] = {
 };
 
 static const struct config_choice splices[] = {
-	{.name = "off"},
-	{.name = "sidecar", .unbuilt = true},
-	{.name = "netns", .unbuilt = true},
-	{.name = "node", .unbuilt = true},
+	[SHUNT_SCOPE_OFF] = {.name = "off"},
+	[SHUNT_SCOPE_SIDECAR] = {.name = "sidecar"},
+	[SHUNT_SCOPE_NETNS] = {.name = "netns"},
+	[SHUNT_SCOPE_NODE] = {.name = "node"},
 	{},
 };
 
@@ -45,26 +47,28 @@ static const struct config_choice sidecar_downs[] = {
 #define KEY(name_, function, owner, field, ...) \
 	{ .name = name_, .parse = function, .offset = offsetof(owner, field), ##__VA_ARGS__ }
 #define AGENT(name, function, ...) KEY(#name, function, struct config, name, ##__VA_ARGS__)
-#define LIMIT(name, most) \
-	KEY(#name, config_value_number, struct config, limit_##name, .max = most)
+#define LIMIT(name, function, most, ...) \
+	KEY(#name, function, struct config, limit_##name, .max = most, ##__VA_ARGS__)
 #define MESH(name, function, ...) KEY(#name, function, struct config_mesh, name, ##__VA_ARGS__)
 #define LIST(name, function, ...) MESH(name, function, .list = true, ##__VA_ARGS__)
 #define UNBUILT(name_) { .name = #name_ }
 
-static const struct config_key agent_keys[] = {
-	AGENT(cgroup_root, config_value_path),
-	AGENT(pin_dir, config_value_path),
-	AGENT(control_socket, config_value_path, .max = UNIX_PATH_MAX - 1),
-	UNBUILT(metrics_listen),
-	AGENT(log_level, config_value_log_level, .choices = log_levels),
-	AGENT(fallback, config_value_choice, .choices = fallbacks),
+static const struct config_key agent_keys[CONFIG_AGENT_KEYS] = {
+	[CONFIG_AGENT_CGROUP_ROOT] = AGENT(cgroup_root, config_value_path),
+	[CONFIG_AGENT_PIN_DIR] = AGENT(pin_dir, config_value_path),
+	[CONFIG_AGENT_CONTROL_SOCKET] =
+		AGENT(control_socket, config_value_path, .max = UNIX_PATH_MAX - 1),
+	[CONFIG_AGENT_METRICS_LISTEN] = UNBUILT(metrics_listen),
+	[CONFIG_AGENT_LOG_LEVEL] = AGENT(log_level, config_value_log_level, .choices = log_levels),
+	[CONFIG_AGENT_FALLBACK] = AGENT(fallback, config_value_choice, .choices = fallbacks),
+	[CONFIG_AGENT_SPLICE_NEVER] = AGENT(splice_never, config_value_program, .list = true),
 };
 
 static const struct config_key limit_keys[] = {
-	LIMIT(flows, LIMIT_FLOWS_MAX),
-	LIMIT(cgroups, LIMIT_CGROUPS_MAX),
-	LIMIT(rules, LIMIT_RULES_MAX),
-	UNBUILT(splice_queue),
+	LIMIT(flows, config_value_number, LIMIT_FLOWS_MAX),
+	LIMIT(cgroups, config_value_number, LIMIT_CGROUPS_MAX),
+	LIMIT(rules, config_value_number, LIMIT_RULES_MAX),
+	LIMIT(splice_queue, config_value_size, SPLICE_QUEUE_MAX, .min = SPLICE_QUEUE_MIN),
 };
 
 static const struct config_key mesh_keys[CONFIG_MESH_KEYS] = {
@@ -83,7 +87,7 @@ static const struct config_key mesh_keys[CONFIG_MESH_KEYS] = {
 	[CONFIG_MESH_EXCLUDE_GIDS] = LIST(exclude_gids, config_value_gid),
 	[CONFIG_MESH_INBOUND_INCLUDE_PORTS] = UNBUILT(inbound_include_ports),
 	[CONFIG_MESH_INBOUND_EXCLUDE_PORTS] = UNBUILT(inbound_exclude_ports),
-	[CONFIG_MESH_SPLICE] = { .name = "splice", .parse = config_value_splice, .choices = splices },
+	[CONFIG_MESH_SPLICE] = MESH(splice, config_value_choice, .choices = splices),
 	[CONFIG_MESH_ON_SIDECAR_DOWN] =
 		MESH(on_sidecar_down, config_value_choice, .choices = sidecar_downs),
 };

@@ -17,6 +17,18 @@
 /* What stands in it is passed over: it was refused as a whole. */
 static const struct config_section unknown_section = {};
 
+/*
+ * The default of splice_never: what reads from sockets by splice(2) and cannot be told not to, from
+ * the first byte on (systemd-socket-proxyd, passt as pasta) or wherever much is waiting (lighttpd
+ * as a proxy). By name alone: distributions put them in different places, and passt, which leaves
+ * the root directory behind that it was started in, may show less of its path.
+ */
+static const char *const programs_that_splice[] = {
+	"/**/systemd-socket-proxyd",
+	"/**/passt*",
+	"/**/lighttpd",
+};
+
 static bool in_mesh(const struct config_draft *draft)
 {
 	return draft->section == &config_sections[CONFIG_SECTION_MESH];
@@ -88,7 +100,11 @@ static void mesh_begin(struct config_draft *draft, const char *name)
 		draft->error = -ENOMEM;
 		return;
 	}
-	meshes[config->n_meshes++] = (struct config_mesh){.name = copy, .line = draft->line};
+	meshes[config->n_meshes++] = (struct config_mesh){
+		.name = copy,
+		.line = draft->line,
+		.splice = SHUNT_SCOPE_SIDECAR,
+	};
 	draft->section = &config_sections[CONFIG_SECTION_MESH];
 }
 
@@ -166,9 +182,21 @@ void config_section_end(struct config_draft *draft)
 {
 	if (in_mesh(draft))
 		mesh_end(draft);
+	if (draft->section == &config_sections[CONFIG_SECTION_AGENT])
+		draft->splice_never_given |= draft->given[CONFIG_AGENT_SPLICE_NEVER].line;
 	draft->section = &unknown_section;
 	draft->key = NULL;
 	memset(draft->given, 0, sizeof(draft->given));
+}
+
+void config_section_defaults(struct config_draft *draft)
+{
+	unsigned int line = draft->line;
+
+	draft->line = 0; /* of what no line says */
+	for (size_t i = 0; !draft->splice_never_given && i < ARRAY_SIZE(programs_that_splice); i++)
+		config_value_program(draft, &draft->config->splice_never, programs_that_splice[i]);
+	draft->line = line;
 }
 
 static const struct config_key *find_key(const struct config_section *section, const char *name)

@@ -84,6 +84,62 @@ void config_value_number(struct config_draft *draft, void *field, const char *te
 		*(uint32_t *)field = value;
 }
 
+static const char *format_size(uint32_t value, char *buf, size_t size)
+{
+	const char *unit = "";
+
+	for (const char *u = "KMG"; *u && value && value % 1024 == 0; u++) {
+		value /= 1024;
+		unit = u;
+	}
+	snprintf(buf, size, "%u%.1s", value, unit);
+	return buf;
+}
+
+/* 0, -EINVAL: not a size, or -ERANGE. */
+static int parse_size(const char *text, uint32_t *ret)
+{
+	static const char units[] = "KMG";
+	size_t n = strspn(text, "0123456789");
+	const char *unit = text[n] ? strchr(units, text[n]) : NULL;
+	_cleanup_free_ char *number = NULL;
+	uint64_t value;
+	int r;
+
+	if (text[n] && (!unit || text[n + 1]))
+		return -EINVAL;
+	number = strndup(text, n);
+	if (!number)
+		return -ENOMEM;
+	r = parse_u32(number, ret);
+	if (r < 0)
+		return r;
+	value = (uint64_t)*ret << (unit ? 10 * (unit - units + 1) : 0);
+	*ret = value;
+	return value > UINT32_MAX ? -ERANGE : 0;
+}
+
+void config_value_size(struct config_draft *draft, void *field, const char *text)
+{
+	const struct config_key *key = draft->key;
+	char min[16], max[16];
+	uint32_t value;
+	int r;
+
+	format_size(key->min, min, sizeof(min));
+	format_size(key->max, max, sizeof(max));
+	r = parse_size(text, &value);
+	if (r == -ENOMEM)
+		draft->error = r;
+	else if (r == -EINVAL)
+		value_error(draft, "'%s' is not a size, such as 65536, 64K or 1M; write %s to %s",
+			    text, min, max);
+	else if (r < 0 || value < key->min || value > key->max)
+		value_error(draft, "%s is out of range; write %s to %s", text, min, max);
+	else
+		*(uint32_t *)field = value;
+}
+
 /* "a", "a or b", "a, b or c": the choices that are there. */
 static const char *list_choices(const struct config_choice *choices, char *buf, size_t size)
 {
@@ -134,40 +190,56 @@ void config_value_log_level(struct config_draft *draft, void *field, const char 
 		set_string(draft, field, choice->name);
 }
 
-void config_value_splice(struct config_draft *draft, void *field, const char *text)
+static bool is_pattern(struct config_draft *draft, const char *text)
 {
-	/* Its one choice for now is what happens anyway. */
-	find_choice(draft, text);
+	const char *wrong = glob_check(text);
+
+	if (wrong)
+		value_error(draft, "'%s' %s", text, wrong);
+	else if (strpbrk(text, " \t"))
+		value_error(draft, "'%s' has a blank in it; put a comma between patterns", text);
+	else
+		return true;
+	return false;
+}
+
+static void add_pattern(struct config_draft *draft, struct config_globs *globs, const char *pattern,
+			bool negated)
+{
+	struct config_glob glob = {
+		.pattern = strdup(pattern),
+		.negated = negated,
+		.line = draft->line,
+	};
+
+	if (!glob.pattern)
+		draft->error = -ENOMEM;
+	else if (!list_add(draft, globs, glob))
+		free(glob.pattern);
 }
 
 void config_value_glob(struct config_draft *draft, void *field, const char *text)
 {
-	struct config_globs *globs = field;
-	struct config_glob glob = {.negated = *text == '!', .line = draft->line};
-	const char *pattern = text + glob.negated, *wrong;
+	bool negated = *text == '!';
+	const char *pattern = text + negated;
 
 	pattern += strspn(pattern, " \t");
-	wrong = glob_check(pattern);
-	if (wrong) {
-		value_error(draft, "'%s' %s", pattern, wrong);
+	if (!is_pattern(draft, pattern))
 		return;
-	}
-	if (strpbrk(pattern, " \t")) {
-		value_error(draft, "'%s' has a blank in it; put a comma between patterns", pattern);
-		return;
-	}
-	if (!glob.negated && glob_prefix_len(pattern) == 1) {
+	if (!negated && glob_prefix_len(pattern) == 1) {
 		value_error(
 			draft,
 			"'%s' would attach to the root of the cgroup tree; begin it with a literal path",
 			pattern);
 		return;
 	}
-	glob.pattern = strdup(pattern);
-	if (!glob.pattern)
-		draft->error = -ENOMEM;
-	else if (!list_add(draft, globs, glob))
-		free(glob.pattern);
+	add_pattern(draft, field, pattern, negated);
+}
+
+void config_value_program(struct config_draft *draft, void *field, const char *text)
+{
+	if (is_pattern(draft, text))
+		add_pattern(draft, field, text, false);
 }
 
 /* Says what is wrong with a text that addr_parse_endpoint() does not take. */

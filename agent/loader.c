@@ -26,7 +26,7 @@
 
 #define LOADER_BPFFS	    "/sys/fs/bpf"
 #define LOADER_PROGRAMS_MAX 16
-#define LOADER_MAPS_MAX	    16
+#define LOADER_MAPS_MAX	    32
 
 struct loader_program {
 	const char *name;   /* of the pin; what the operator reads */
@@ -71,6 +71,10 @@ struct loader {
 	size_t n_links;
 	const char *replaced[LOADER_MAPS_MAX + 1];
 	bool policy_replaced;
+	bool splices;
+	struct bpf_link *walk;
+	struct bpf_link *scan;
+	struct bpf_link *reads; /* not pinned: goes with the agent */
 };
 
 /* Makes sure that @path is a directory on a bpffs, and opens it. */
@@ -112,7 +116,8 @@ static void loader_set_sizes(struct shunt_bpf *skeleton, const struct loader_opt
 	/* Twice: a reload writes the new rules beside the old ones before it switches over. */
 	bpf_map__set_max_entries(skeleton->maps.shunt_cidrs, 2 * options->rules);
 	bpf_map__set_max_entries(skeleton->maps.shunt_owners, 2 * options->rules);
-	bpf_map__set_max_entries(skeleton->maps.shunt_handover, options->flows);
+	bpf_map__set_max_entries(skeleton->maps.shunt_pairs, options->flows + SHUNT_PAIRS_SPARE);
+	bpf_map__set_max_entries(skeleton->maps.shunt_ends, 2 * options->flows);
 }
 
 static bool loader_map_fits(const struct bpf_map *map, int fd)
@@ -168,6 +173,9 @@ static int loader_pin_maps(struct loader *loader)
 	size_t replaced = 0;
 	bool pinned;
 
+	while (loader->replaced[replaced])
+		replaced++;
+
 	bpf_object__for_each_map(map, loader->skeleton->obj)
 	{
 		if (!loader_is_policy(map) || loader_pin_fits(loader, map, &pinned))
@@ -209,11 +217,16 @@ static void loader_find_maps(struct loader *loader)
 		.cidrs = bpf_map__fd(skeleton->maps.shunt_cidrs),
 		.owners = bpf_map__fd(skeleton->maps.shunt_owners),
 		.counters = bpf_map__fd(skeleton->maps.shunt_counters),
-		.handover = bpf_map__fd(skeleton->maps.shunt_handover),
+		.pairs = bpf_map__fd(skeleton->maps.shunt_pairs),
+		.programs = bpf_map__fd(skeleton->maps.shunt_programs),
+		.control = bpf_map__fd(skeleton->maps.shunt_control),
+		.events = bpf_map__fd(skeleton->maps.shunt_events),
+		.ends = bpf_map__fd(skeleton->maps.shunt_ends),
 		.cgroups_max = bpf_map__max_entries(skeleton->maps.shunt_cgroups),
 		.cidrs_max = bpf_map__max_entries(skeleton->maps.shunt_cidrs),
 		.owners_max = bpf_map__max_entries(skeleton->maps.shunt_owners),
-		.handover_max = bpf_map__max_entries(skeleton->maps.shunt_handover),
+		.pairs_max = bpf_map__max_entries(skeleton->maps.shunt_pairs),
+		.ends_max = bpf_map__max_entries(skeleton->maps.shunt_ends),
 	};
 }
 
@@ -267,6 +280,55 @@ static int loader_find_links(struct loader *loader)
 	return r;
 }
 
+/* The programs and links that there is one of, whatever is enrolled. */
+static int loader_attach_splice(struct loader *loader)
+{
+	struct shunt_bpf *skeleton = loader->skeleton;
+
+	/* Not a link: libbpf 1.1 has none for this. The map holds the program, and its pin the map.
+	 */
+	if (bpf_prog_attach(bpf_program__fd(skeleton->progs.shunt_splice),
+			    bpf_map__fd(skeleton->maps.shunt_ends), BPF_SK_MSG_VERDICT, 0))
+		return -errno;
+	loader->walk = bpf_program__attach_iter(skeleton->progs.shunt_walk, NULL);
+	loader->scan =
+		loader->walk ? bpf_program__attach_iter(skeleton->progs.shunt_scan, NULL) : NULL;
+	return loader->scan ? 0 : -errno;
+}
+
+static void loader_unload(struct loader *loader)
+{
+	bpf_link__destroy(TAKE_PTR(loader->reads));
+	bpf_link__destroy(TAKE_PTR(loader->scan));
+	bpf_link__destroy(TAKE_PTR(loader->walk));
+	shunt_bpf__destroy(TAKE_PTR(loader->skeleton));
+}
+
+/* What the kernel can is found out by trying: with @splice first, and without where that fails. */
+static int loader_load(struct loader *loader, const struct loader_options *options, bool splice)
+{
+	struct shunt_bpf *skeleton;
+	int r;
+
+	loader->skeleton = skeleton = shunt_bpf__open();
+	if (!skeleton)
+		return -errno;
+	skeleton->rodata->sockops_splice = splice;
+	bpf_program__set_autoload(skeleton->progs.shunt_splice, splice);
+	bpf_program__set_autoload(skeleton->progs.shunt_walk, splice);
+	bpf_program__set_autoload(skeleton->progs.shunt_reads, splice);
+	bpf_program__set_autoload(skeleton->progs.shunt_scan, splice);
+	loader_set_sizes(skeleton, options);
+	r = loader_pin_maps(loader);
+	r = r ?: shunt_bpf__load(skeleton);
+	if (!r && splice)
+		r = loader_attach_splice(loader);
+	loader->splices = !r && splice;
+	if (r)
+		loader_unload(loader);
+	return r;
+}
+
 int loader_new(const struct loader_options *options, struct loader **ret)
 {
 	struct loader *loader = calloc(1, sizeof(*loader));
@@ -284,14 +346,9 @@ int loader_new(const struct loader_options *options, struct loader **ret)
 	if (r)
 		goto fail;
 
-	loader->skeleton = shunt_bpf__open();
-	if (!loader->skeleton) {
-		r = -errno;
-		goto fail;
-	}
-	loader_set_sizes(loader->skeleton, options);
-	r = loader_pin_maps(loader);
-	r = r ?: shunt_bpf__load(loader->skeleton);
+	r = loader_load(loader, options, true);
+	if (r)
+		r = loader_load(loader, options, false);
 	if (r)
 		goto fail;
 	loader_find_maps(loader);
@@ -312,7 +369,7 @@ struct loader *loader_free(struct loader *loader)
 {
 	if (!loader)
 		return NULL;
-	shunt_bpf__destroy(loader->skeleton);
+	loader_unload(loader);
 	if (loader->links_dir >= 0)
 		close(loader->links_dir);
 	if (loader->pin_dir >= 0)
@@ -473,6 +530,57 @@ int loader_remove_all(struct loader *loader)
 	loader_unlink_all(loader->pin_dir, "links");
 	loader_unlink_all(loader->pin_dir, "maps");
 	return rmdir(loader->path) ? -errno : 0;
+}
+
+bool loader_can_splice(const struct loader *loader)
+{
+	return loader->splices;
+}
+
+int loader_open_walk(const struct loader *loader)
+{
+	return bpf_iter_create(bpf_link__fd(loader->walk));
+}
+
+int loader_open_scan(const struct loader *loader)
+{
+	return bpf_iter_create(bpf_link__fd(loader->scan));
+}
+
+int loader_watch_reads(struct loader *loader)
+{
+	if (loader->reads)
+		return 0;
+	loader->reads = bpf_program__attach(loader->skeleton->progs.shunt_reads);
+	return loader->reads ? 0 : -errno;
+}
+
+void loader_unwatch_reads(struct loader *loader)
+{
+	bpf_link__destroy(TAKE_PTR(loader->reads));
+}
+
+/* The iterator goes on without its link. @map: whose elements it passes by, or -1. */
+static int loader_open_iterator(const struct bpf_program *program, int map)
+{
+	union bpf_iter_link_info target = {.map.map_fd = map};
+	LIBBPF_OPTS(bpf_iter_attach_opts, options, .link_info = &target,
+		    .link_info_len = sizeof(target));
+	struct bpf_link *link = bpf_program__attach_iter(program, map < 0 ? NULL : &options);
+	int fd = link ? bpf_iter_create(bpf_link__fd(link)) : -errno;
+
+	bpf_link__destroy(link);
+	return fd;
+}
+
+int loader_open_flows(const struct loader *loader)
+{
+	return loader_open_iterator(loader->skeleton->progs.shunt_flows, loader->maps.pairs);
+}
+
+int loader_open_users(const struct loader *loader)
+{
+	return loader_open_iterator(loader->skeleton->progs.shunt_users, -1);
 }
 
 bool loader_has_links(const struct loader *loader)

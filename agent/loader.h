@@ -55,6 +55,20 @@ int loader_prune(struct loader *loader, bool (*keep)(void *user, uint64_t cgroup
 /* Takes out everything and removes every pin, and pin_dir if it is empty then. */
 int loader_remove_all(struct loader *loader);
 
+/* Could the programs that splice be loaded? */
+bool loader_can_splice(const struct loader *loader);
+/* A walk (bpf/walk.bpf.c) over the TCP sockets of the network namespace that the caller is in, or a
+ * scan (bpf/scan.bpf.c) of all open files: an fd to read, which the caller closes; or -errno. */
+int loader_open_walk(const struct loader *loader);
+int loader_open_scan(const struct loader *loader);
+/* Attaches the program that watches readers, until the second. The first returns 0 or -errno. */
+int loader_watch_reads(struct loader *loader);
+void loader_unwatch_reads(struct loader *loader);
+/* All pairs, struct shunt_flow, or the users of all TCP sockets, struct shunt_user, one after the
+ * other (bpf/flows.bpf.c): an fd to read, which the caller closes; or -errno. */
+int loader_open_flows(const struct loader *loader);
+int loader_open_users(const struct loader *loader);
+
 bool loader_has_links(const struct loader *loader);
 /* Calls @visit for each link in force. */
 void loader_each_link(struct loader *loader,

@@ -96,3 +96,36 @@ int maps_read_counters(const struct maps *maps, uint64_t ret[SHUNT_COUNTER_MAX])
 	}
 	return 0;
 }
+
+int maps_reset_counter(const struct maps *maps, enum shunt_counter counter)
+{
+	int cpus = libbpf_num_possible_cpus();
+	_cleanup_free_ uint64_t *zeros = cpus < 0 ? NULL : calloc(cpus, sizeof(*zeros));
+	uint32_t key = counter;
+
+	return zeros ? bpf_map_update_elem(maps->counters, &key, zeros, BPF_ANY) : -ENOMEM;
+}
+
+bool maps_has_program(const struct maps *maps, uint64_t program)
+{
+	__u32 what;
+
+	return !bpf_map_lookup_elem(maps->programs, &program, &what);
+}
+
+int maps_put_program(const struct maps *maps, uint64_t program, enum shunt_program what)
+{
+	__u32 value = what;
+
+	return bpf_map_update_elem(maps->programs, &program, &value, BPF_ANY);
+}
+
+int maps_forget_programs(const struct maps *maps)
+{
+	struct table all = TABLE_INIT(uint64_t, __u32);
+	int r = maps_read(maps->programs, &all);
+
+	r = r ?: maps_remove(maps->programs, &all);
+	table_deinit(&all);
+	return r;
+}

@@ -2,6 +2,7 @@
 /* The maps as the agent sees them: typed access, and whole tables read and brought up to date. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "shunt/abi.h"
@@ -14,12 +15,17 @@ struct maps {
 	int cidrs;
 	int owners;
 	int counters;
-	int handover;
+	int pairs;
+	int programs;
+	int control;
+	int events;
+	int ends;
 	/* max_entries */
 	uint32_t cgroups_max;
 	uint32_t cidrs_max;
 	uint32_t owners_max;
-	uint32_t handover_max;
+	uint32_t pairs_max;
+	uint32_t ends_max;
 };
 
 /* All return 0 or negative errno; -E2BIG: the map is full. */
@@ -37,3 +43,11 @@ int maps_remove(int map, const struct table *table);
 
 /* Sums each counter over all CPUs. */
 int maps_read_counters(const struct maps *maps, uint64_t ret[SHUNT_COUNTER_MAX]);
+
+/* Lets a counter begin anew. */
+int maps_reset_counter(const struct maps *maps, enum shunt_counter counter);
+
+/* shunt_programs: what is known of an executable. */
+bool maps_has_program(const struct maps *maps, uint64_t program);
+int maps_put_program(const struct maps *maps, uint64_t program, enum shunt_program what);
+int maps_forget_programs(const struct maps *maps);

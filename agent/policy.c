@@ -41,6 +41,7 @@ static int policy_add_mesh(struct policy *policy, __u32 slot, const struct confi
 		return -ENOMEM;
 	memcpy(mesh->tcp, config->tcp_redirect, sizeof(mesh->tcp));
 	memcpy(mesh->dns, config->dns_redirect, sizeof(mesh->dns));
+	mesh->splice = config->splice;
 	if (config->on_sidecar_down == CONFIG_SIDECAR_DOWN_BYPASS)
 		mesh->flags |= SHUNT_MESH_DOWN_BYPASS;
 	if (config->exclude_cidrs.n)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * What /proc says of a process.
- * Reads from: /proc/PID/cgroup, /proc/PID/status, cgroup.procs.
+ * Reads from: /proc/PID/cgroup, /proc/PID/status, /proc/PID/comm, cgroup.procs.
  * Writes to: nothing.
  */
 #include "process.h"
@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "util/cleanup.h"
 
@@ -70,6 +71,28 @@ int process_read(pid_t pid, struct process *ret)
 	if (!r)
 		*ret = process;
 	return r;
+}
+
+int process_netns(pid_t pid, uint32_t *ret)
+{
+	char path[64];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)pid);
+	if (stat(path, &st))
+		return -errno;
+	*ret = st.st_ino;
+	return 0;
+}
+
+int process_comm(pid_t pid, char *ret, size_t size)
+{
+	_cleanup_fclose_ FILE *file = process_open(pid, "comm");
+
+	if (!file || !fgets(ret, size, file))
+		return -ESRCH;
+	ret[strcspn(ret, "\n")] = '\0';
+	return 0;
 }
 
 pid_t process_first_in_cgroup(const char *cgroup_root, const char *path)

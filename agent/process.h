@@ -13,5 +13,9 @@ struct process {
 
 /* 0; -ENOENT: no such process. */
 int process_read(pid_t pid, struct process *ret);
+/* The inode number of its network namespace. 0 or negative errno. */
+int process_netns(pid_t pid, uint32_t *ret);
+/* The name of its program, cut to what @ret holds. 0 or negative errno. */
+int process_comm(pid_t pid, char *ret, size_t size);
 /* A process in the cgroup, or 0 if there is none. */
 pid_t process_first_in_cgroup(const char *cgroup_root, const char *path);

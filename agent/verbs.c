@@ -16,6 +16,7 @@
 
 #include "agent.h"
 #include "explain.h"
+#include "flows.h"
 #include "process.h"
 #include "shunt/version.h"
 #include "util/addr.h"
@@ -34,8 +35,11 @@ static const char *const verbs_counters[] = {
 #define X(name, text) "sendmsg_" #name,
 		SHUNT_OUTCOMES(X)
 #undef X
+#define X(name, text) "splice_plain_" #name,
+			SHUNT_REASONS(X)
+#undef X
 #define X(name, text) #name,
-			SHUNT_COUNTERS(X)
+				SHUNT_COUNTERS(X)
 #undef X
 };
 
@@ -52,7 +56,7 @@ __attribute__((format(printf, 3, 4))) static int verbs_fail(char **ret_error, in
 }
 
 /* Most of what can be asked is of what is in force. */
-static int verbs_need_redirect(const struct agent *agent, char **ret_error)
+int verbs_need_redirect(const struct agent *agent, char **ret_error)
 {
 	if (!agent->off)
 		return 0;
@@ -69,8 +73,7 @@ static int verbs_done(json_t *result, json_t **ret_result)
 	return 0;
 }
 
-/* Names of cgroups are any bytes and JSON is UTF-8: what is not is written as \xNN. */
-static json_t *verbs_text(const char *text)
+json_t *verbs_text(const char *text)
 {
 	json_t *string = json_string(text);
 	_cleanup_free_ char *escaped = NULL;
@@ -141,19 +144,16 @@ static json_t *verbs_maps(struct agent *agent, struct enrol_totals totals)
 {
 	const struct maps *maps = loader_maps(agent->loader);
 	uint64_t counters[SHUNT_COUNTER_MAX] = {};
-	uint64_t offered, gone;
 
 	maps_read_counters(maps, counters);
-	/* Each is read at its own time. */
-	offered = counters[SHUNT_COUNTER_origdst_offered];
-	gone = counters[SHUNT_COUNTER_origdst_taken] + counters[SHUNT_COUNTER_origdst_no_memory] +
-	       counters[SHUNT_COUNTER_origdst_withdrawn];
-	return json_pack(
-		"[o, o, o, o]",
-		verbs_map("cgroups", totals.known - totals.missing, maps->cgroups_max),
-		verbs_map("cidrs", agent->policy->cidrs.n, maps->cidrs_max),
-		verbs_map("owners", agent->policy->owners.n, maps->owners_max),
-		verbs_map("handover", offered > gone ? offered - gone : 0, maps->handover_max));
+	return json_pack("[o, o, o, o]",
+			 verbs_map("cgroups", totals.known - totals.missing, maps->cgroups_max),
+			 verbs_map("cidrs", agent->policy->cidrs.n, maps->cidrs_max),
+			 verbs_map("owners", agent->policy->owners.n, maps->owners_max),
+			 verbs_map("pairs",
+				   counters[SHUNT_COUNTER_pairs_opened] -
+					   counters[SHUNT_COUNTER_pairs_closed],
+				   maps->pairs_max));
 }
 
 /* @texts ends with a NULL, or is one. */
@@ -299,8 +299,7 @@ static int verbs_cgroups(void *user, const json_t *request, json_t **ret_result,
 	return verbs_done(list.array, ret_result);
 }
 
-/* "/a/b" for "/a/b/", "/sys/fs/cgroup/a/b" and "/a/b"; the caller frees. */
-static char *verbs_cgroup_path(struct agent *agent, const char *text)
+char *verbs_cgroup_path(struct agent *agent, const char *text)
 {
 	size_t root = strlen(agent->cgroup_root), len;
 	char *path;
@@ -480,15 +479,11 @@ static int verbs_detach(void *user, const json_t *request, json_t **ret_result, 
 const struct control_verb *verbs_table(void)
 {
 	static const struct control_verb table[] = {
-		{"status", verbs_status},
-		{"counters", verbs_read_counters},
-		{"meshes", verbs_meshes},
-		{"cgroups", verbs_cgroups},
-		{"classify", verbs_classify},
-		{"explain", verbs_explain},
-		{"reload", verbs_reload},
-		{"detach", verbs_detach},
-		{NULL, NULL},
+		{"status", verbs_status},     {"counters", verbs_read_counters},
+		{"meshes", verbs_meshes},     {"cgroups", verbs_cgroups},
+		{"classify", verbs_classify}, {"explain", verbs_explain},
+		{"flows", flows_answer},      {"reload", verbs_reload},
+		{"detach", verbs_detach},     {NULL, NULL},
 	};
 
 	return table;

@@ -78,7 +78,7 @@ static __always_inline bool connect_remember(struct bpf_sock_addr *ctx,
 	state->flags = SHUNT_SOCK_REDIRECTED | (state->flags & SHUNT_SOCK_BOUND);
 	if (!source_open)
 		return true;
-	if (source_foretell((__u64)kernel_sock(ctx->sk), query->destination.addr, state->source)) {
+	if (source_foretell(source_sock(ctx->sk), query->destination.addr, state->source)) {
 		count(SHUNT_COUNTER_source_unknown);
 		return true;
 	}
@@ -170,5 +170,3 @@ int shunt_connect6(struct bpf_sock_addr *ctx)
 		redirect_write_v6(ctx, &target);
 	return verdict;
 }
-
-char LICENSE[] SEC("license") __weak = "Dual BSD/GPL";

@@ -7,27 +7,151 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
 struct kernfs_node {
 	__u64 id;
-} __attribute__((preserve_access_index));
+};
 
 struct cgroup_subsys_state {
 	struct cgroup *cgroup;
 	struct cgroup_subsys_state *parent;
-} __attribute__((preserve_access_index));
+};
 
 struct cgroup {
 	struct cgroup_subsys_state self;
 	struct kernfs_node *kn;
-} __attribute__((preserve_access_index));
+};
 
 struct sock_cgroup_data {
 	struct cgroup *cgroup;
-} __attribute__((preserve_access_index));
+};
+
+struct ns_common {
+	unsigned int inum;
+};
+
+struct net {
+	struct ns_common ns;
+};
+
+typedef struct {
+	struct net *net;
+} possible_net_t;
+
+typedef struct {
+	__s64 counter;
+} atomic64_t;
+
+struct sock_common {
+	atomic64_t skc_cookie;
+	unsigned short skc_family;
+	volatile unsigned char skc_state;
+	unsigned long skc_flags;
+	possible_net_t skc_net;
+	struct sock *skc_listener; /* of a request socket */
+};
+
+struct super_block {
+	__u32 s_dev;
+};
+
+struct inode {
+	unsigned long i_ino;
+	struct super_block *i_sb;
+};
+
+struct file {
+	unsigned int f_flags;
+	struct inode *f_inode;
+};
+
+struct socket {
+	struct file *file;
+	struct sock *sk;
+};
+
+typedef struct {
+	int counter;
+} atomic_t;
 
 struct sock {
+	struct sock_common __sk_common;
+	struct {
+		atomic_t rmem_alloc;
+	} sk_backlog;
 	struct sock_cgroup_data sk_cgrp_data;
-} __attribute__((preserve_access_index));
+	struct socket *sk_socket;
+	void *sk_user_data;
+	int sk_rcvbuf;
+	int sk_sndbuf;
+	int sk_rcvlowat;
+	__u32 sk_max_ack_backlog;
+	__u32 sk_tsflags;
+	__u16 sk_protocol;
+	unsigned char sk_userlocks : 4;
+};
+
+enum sock_flags { SOCK_DEAD, SOCK_URGINLINE, SOCK_KEEPOPEN, SOCK_RCVTSTAMP, SOCK_ZEROCOPY };
+
+struct inet_connection_sock {
+	void *icsk_ulp_ops;
+};
+
+struct tcp_sock {
+	__u32 snd_una;
+	__u32 write_seq;
+	__u32 rcv_nxt;
+	__u32 copied_seq;
+	__u32 data_segs_out;
+	__u64 bytes_acked;
+	__u64 bytes_received;
+	__u8 recvmsg_inq : 1;
+	__u8 repair : 1;
+};
+
+struct request_sock {
+	struct sock_common __req_common;
+};
+
+struct tcp_request_sock {
+	__u32 rcv_isn;
+	__u32 snt_isn;
+};
+
+struct list_head {
+	struct list_head *next;
+};
+
+typedef struct {
+	atomic_t refs;
+} refcount_t;
+
+struct sk_psock {
+	struct list_head ingress_msg;
+	refcount_t refcnt;
+};
+
+struct mm_struct {
+	struct file *exe_file;
+};
+
+struct task_struct {
+	int tgid;
+	int exit_state;
+	__u64 start_time;
+	__u64 start_boottime;
+	struct mm_struct *mm;
+	struct task_struct *group_leader;
+};
+
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
+
+#pragma clang attribute pop
 
 /*
  * The kernel's struct sock behind a socket of the BPF context. The verifier lets nobody compute
@@ -41,4 +165,14 @@ static __always_inline struct sock *kernel_sock(struct bpf_sock *sk)
 
 	bpf_probe_read_kernel(&address, sizeof(address), (const void *)&stored);
 	return (struct sock *)address;
+}
+
+/* The address behind a pointer that the verifier guards, as a number. */
+static __always_inline __u64 kernel_address(void *pointer)
+{
+	void *volatile stored = pointer;
+	__u64 address = 0;
+
+	bpf_probe_read_kernel(&address, sizeof(address), (const void *)&stored);
+	return address;
 }

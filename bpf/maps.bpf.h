@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/*
- * Every map of Shunt. They are __weak because each hook is an object of its own and the linker
- * would otherwise refuse the second definition. Sizes marked "agent" are set before loading.
- */
+/* Every map of Shunt. Sizes marked "agent" are set before loading. */
 #pragma once
 
 #include <linux/bpf.h>
@@ -18,7 +15,7 @@ struct {
 	__uint(max_entries, 1);
 	__type(key, __u64); /* cgroup id */
 	__type(value, struct shunt_cgroup);
-} shunt_cgroups SEC(".maps") __weak;
+} shunt_cgroups SEC(".maps");
 
 /* Written by the agent; read by connect, sendmsg. */
 struct {
@@ -26,7 +23,7 @@ struct {
 	__uint(max_entries, SHUNT_MESH_SLOTS);
 	__type(key, __u32);
 	__type(value, struct shunt_mesh);
-} shunt_meshes SEC(".maps") __weak;
+} shunt_meshes SEC(".maps");
 
 /* Written by the agent; read by connect, sendmsg. Size: agent. */
 struct {
@@ -35,7 +32,7 @@ struct {
 	__uint(max_entries, 1);
 	__type(key, struct shunt_cidr_key);
 	__type(value, __u32);
-} shunt_cidrs SEC(".maps") __weak;
+} shunt_cidrs SEC(".maps");
 
 /* Written by the agent; read by connect, sendmsg. Size: agent. */
 struct {
@@ -44,7 +41,7 @@ struct {
 	__uint(max_entries, 1);
 	__type(key, struct shunt_owner_key);
 	__type(value, __u32);
-} shunt_owners SEC(".maps") __weak;
+} shunt_owners SEC(".maps");
 
 /* Written by every hook; read by the agent. */
 struct {
@@ -52,16 +49,16 @@ struct {
 	__uint(max_entries, SHUNT_COUNTER_MAX);
 	__type(key, __u32);
 	__type(value, __u64);
-} shunt_counters SEC(".maps") __weak;
+} shunt_counters SEC(".maps");
 
-/* Written by connect (the program's socket) and sockops (the sidecar's); read by both, getpeername,
+/* Written by connect, and by sockops where a pair is gone; read by sockops, getpeername,
  * getsockname, recvmsg and getsockopt. The kernel frees an entry with its socket. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
 	__type(value, struct shunt_sock);
-} shunt_socks SEC(".maps") __weak;
+} shunt_socks SEC(".maps");
 
 /* Written by sendmsg; read by recvmsg. The kernel frees an entry with its socket. */
 struct {
@@ -69,13 +66,71 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
 	__type(value, struct shunt_resolvers);
-} shunt_resolvers SEC(".maps") __weak;
+} shunt_resolvers SEC(".maps");
 
-/* Written and read by sockops: put in at the client's end, taken out at the sidecar's, or at the
- * client's when the connection ends before that. Size: agent. */
+/* Written and read by sockops, sk_msg and the walk; read by getsockopt, the reads and the agent.
+ * Size: agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1);
-	__type(key, struct shunt_handover_key);
-	__type(value, struct shunt_handover);
-} shunt_handover SEC(".maps") __weak;
+	__type(key, struct shunt_pair_key);
+	__type(value, struct shunt_pair);
+} shunt_pairs SEC(".maps");
+
+/* The ends that may be spliced. Written by sockops and the walk. Size: agent. The value is what the
+ * agent may look up: a socket's cookie. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKHASH);
+	__uint(max_entries, 1);
+	__type(key, struct shunt_end_key);
+	__type(value, __u64);
+} shunt_ends SEC(".maps");
+
+/* Written and read by sockops. An entry that is pushed out costs a connection its splicing. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, SHUNT_SYNS);
+	__type(key, struct shunt_pair_key);
+	__type(value, struct shunt_syn);
+} shunt_syns SEC(".maps");
+
+/* Written by sockops and the scan; read by sockops. What is pushed out is found again. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, SHUNT_LISTENERS);
+	__type(key, __u64); /* cookie of the listener's socket */
+	__type(value, struct shunt_listener);
+} shunt_listeners SEC(".maps");
+
+/* Written and read by the walk. What is pushed out waits for the next one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, SHUNT_SYNS);
+	__type(key, struct shunt_pair_key);
+	__type(value, struct shunt_half);
+} shunt_halves SEC(".maps");
+
+/* Written by the agent; read by sockops and sk_msg. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, SHUNT_PROGRAMS_MAX);
+	__type(key, __u64);   /* SHUNT_PROGRAM_KEY() */
+	__type(value, __u32); /* enum shunt_program */
+} shunt_programs SEC(".maps");
+
+/* Written by the agent, but for .spilled; read by sockops, sk_msg and the reads. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct shunt_control);
+} shunt_control SEC(".maps");
+
+/* Written by sockops, sk_msg and the reads; read by the agent. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, SHUNT_EVENTS_SIZE);
+} shunt_events SEC(".maps");

@@ -88,5 +88,3 @@ int shunt_sockname6(struct bpf_sock_addr *ctx)
 		redirect_write_v6(ctx, &name);
 	return 1;
 }
-
-char LICENSE[] SEC("license") __weak = "Dual BSD/GPL";

@@ -2,7 +2,7 @@
 /*
  * cgroup/getsockopt, on the sidecars' cgroups: answers SO_ORIGINAL_DST and IP6T_SO_ORIGINAL_DST on
  * an accepted socket as netfilter would. Every other option passes as the kernel answered it.
- * Reads from: shunt_socks.
+ * Reads from: shunt_pairs, shunt_socks.
  * Writes to: the option's value, counters.
  */
 #include <linux/errno.h>
@@ -24,6 +24,8 @@
 /* The kernel copies no more than a page of the value to the program and back. Above that it may
  * only be told to leave its own answer alone: Documentation/bpf/prog_cgroup_sockopt.rst. */
 #define ORIGDST_PAGE 4096
+
+#define ORIGDST_TRIES 16
 
 /* Not Shunt's to answer: what the kernel says stands. */
 static __always_inline int origdst_pass(struct bpf_sockopt *ctx)
@@ -78,27 +80,59 @@ static __always_inline int origdst_answer_v6(struct bpf_sockopt *ctx,
 	return origdst_answer(ctx, sizeof(*name));
 }
 
+/*
+ * The destination of the connection that the accepted socket @sk is the server's end of. The socket
+ * is not locked here, so what is read may be from before and after a segment that arrives; then
+ * there is no such pair, and it is read again.
+ */
+static __always_inline const struct shunt_endpoint *origdst_dialled(struct bpf_sock *sk)
+{
+	struct bpf_tcp_sock *tp = bpf_tcp_sock(sk);
+
+	if (!tp)
+		return NULL;
+	for (int i = 0; i < ORIGDST_TRIES; i++) {
+		struct shunt_pair_key key = {
+			.client = tp->rcv_nxt - (__u32)tp->bytes_received,
+			.server = tp->snd_una - (__u32)tp->bytes_acked,
+		};
+		struct shunt_pair *pair = bpf_map_lookup_elem(&shunt_pairs, &key);
+
+		if (pair)
+			return pair->flags & SHUNT_PAIR_REDIRECTED ? &pair->dialled : NULL;
+	}
+	return NULL;
+}
+
+/* The same for a connection that was reset: it is not in shunt_pairs any more. */
+static __always_inline const struct shunt_endpoint *origdst_kept(struct bpf_sock *sk)
+{
+	struct shunt_sock *state = bpf_sk_storage_get(&shunt_socks, sk, NULL, 0);
+
+	return state && state->flags & SHUNT_SOCK_ACCEPTED ? &state->dialled : NULL;
+}
+
 SEC("cgroup/getsockopt")
 int shunt_origdst(struct bpf_sockopt *ctx)
 {
-	struct shunt_sock *state;
+	const struct shunt_endpoint *dialled;
 	bool v4;
 
 	if (ctx->optname != SO_ORIGINAL_DST || (ctx->level != SOL_IP && ctx->level != SOL_IPV6))
 		return origdst_pass(ctx);
-	state = ctx->sk ? bpf_sk_storage_get(&shunt_socks, ctx->sk, NULL, 0) : NULL;
-	if (!state || !(state->flags & SHUNT_SOCK_ACCEPTED)) {
+	dialled = ctx->sk ? origdst_dialled(ctx->sk) : NULL;
+	if (!dialled && ctx->sk)
+		dialled = origdst_kept(ctx->sk);
+	if (!dialled) {
 		count(SHUNT_COUNTER_origdst_unknown);
 		return origdst_pass(ctx);
 	}
 	/* A dual-stack listener's IPv4 connections are asked about at SOL_IP. */
-	v4 = addr_v4_mapped(state->dialled.addr);
+	v4 = addr_v4_mapped(dialled->addr);
 	if (v4 && ctx->level == SOL_IP)
-		return origdst_answer_v4(ctx, &state->dialled);
+		return origdst_answer_v4(ctx, dialled);
 	if (!v4 && ctx->level == SOL_IPV6)
-		return origdst_answer_v6(ctx, &state->dialled);
+		return origdst_answer_v6(ctx, dialled);
 	count(SHUNT_COUNTER_origdst_unknown);
 	return origdst_pass(ctx);
 }
-
-char LICENSE[] SEC("license") __weak = "Dual BSD/GPL";

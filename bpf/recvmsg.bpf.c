@@ -65,5 +65,3 @@ int shunt_recvmsg6(struct bpf_sock_addr *ctx)
 	}
 	return 1;
 }
-
-char LICENSE[] SEC("license") __weak = "Dual BSD/GPL";

@@ -174,5 +174,3 @@ int shunt_sendmsg6(struct bpf_sock_addr *ctx)
 	}
 	return verdict;
 }
-
-char LICENSE[] SEC("license") __weak = "Dual BSD/GPL";

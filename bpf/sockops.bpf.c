@@ -1,106 +1,434 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * sockops: hands the original destination from the program's socket to the sidecar's accepted one.
- * The two ends find each other by the handshake's own sequence numbers: addresses do not identify a
- * connection, every network namespace has 127.0.0.1.
- * Reads from and writes to: shunt_socks, shunt_handover; writes counters.
+ * sockops: brings the two ends of a connection together by the handshake's own sequence numbers,
+ * lets them into the sockhash if they may be spliced, and takes them out when they went back to
+ * TCP. Reads from: shunt_socks, shunt_syns, shunt_listeners, shunt_programs, shunt_control, policy.
+ * Writes to: shunt_pairs, shunt_syns, shunt_ends, shunt_listeners, counters, events.
  */
 #include <linux/bpf.h>
 
-#include "maps.bpf.h"
-#include "stats.bpf.h"
+#include "addr.bpf.h"
+#include "scope.bpf.h"
+#include "settle.bpf.h"
+
+#define SOL_SOCKET    1
+#define SO_KEEPALIVE  9
+#define SO_RCVLOWAT   18
+#define SOL_TCP	      6
+#define TCP_KEEPIDLE  4
+#define TCP_KEEPINTVL 5
+#define AF_INET	      2
+
+/* Set before loading: the kernel has what splicing needs. Else all of it is left out here, and the
+ * verifier never sees it. */
+const volatile bool sockops_splice = false;
+
+static const struct shunt_pair sockops_no_pair = {};
+
+/* Other programs' flags stay as they are. */
+static __always_inline void sockops_subscribe(struct bpf_sock_ops *ctx, __u32 flags)
+{
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | flags);
+}
+
+/*
+ * A listener of this host answers a SYN: the numbers of both ends are known, the client's end is
+ * not done yet. The context has no socket here, but it begins with the address of one:
+ * struct bpf_sock_ops_kern.
+ */
+static __always_inline void sockops_mark_syn(struct bpf_sock_ops *ctx)
+{
+	struct shunt_control *control = pair_control();
+	struct tcp_request_sock *request = NULL;
+	struct shunt_listener *known;
+	struct shunt_pair_key key;
+	struct shunt_syn syn = {};
+	struct sock *listener;
+	__u64 cookie;
+
+	if (!control || !control->splice || ctx->is_fullsock)
+		return;
+	bpf_probe_read_kernel(&request, sizeof(request), ctx);
+	listener = BPF_CORE_READ((struct request_sock *)request, __req_common.skc_listener);
+	key.client = BPF_CORE_READ(request, rcv_isn) + 1;
+	key.server = BPF_CORE_READ(request, snt_isn) + 1;
+	syn.cgroup = BPF_CORE_READ(listener, sk_cgrp_data.cgroup, kn, id);
+	syn.netns = BPF_CORE_READ(listener, __sk_common.skc_net.net, ns.inum);
+	syn.blocking = !(BPF_CORE_READ(listener, sk_socket, file, f_flags) & TCP_O_NONBLOCK);
+	cookie = BPF_CORE_READ(listener, __sk_common.skc_cookie.counter);
+	known = bpf_map_lookup_elem(&shunt_listeners, &cookie);
+	if (known)
+		syn.program = known->program;
+	bpf_map_update_elem(&shunt_syns, &key, &syn, BPF_ANY);
+}
+
+/* listen() runs this, so the current task is the one that calls it. */
+static __always_inline void sockops_note_listener(struct bpf_sock_ops *ctx)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct inode *inode = BPF_CORE_READ(task, mm, exe_file, f_inode);
+	struct shunt_listener listener = {.pid = bpf_get_current_pid_tgid() >> 32};
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+
+	if (!inode)
+		return;
+	listener.program =
+		SHUNT_PROGRAM_KEY(BPF_CORE_READ(inode, i_sb, s_dev), BPF_CORE_READ(inode, i_ino));
+	bpf_map_update_elem(&shunt_listeners, &cookie, &listener, BPF_ANY);
+	if (!scope_program(listener.program))
+		pair_event(SHUNT_EVENT_PROGRAM, 0, listener.pid, listener.program);
+}
+
+/* Why the two ends are not to be spliced from the start; 0: they may be. */
+static __always_inline __u32 sockops_veto(const struct shunt_control *control,
+					  const struct shunt_pair *pair,
+					  const struct shunt_syn *syn, struct tcp_sock *client)
+{
+	__u32 veto;
+
+	if (!control->splice)
+		return control->reason;
+	if (!syn)
+		return SHUNT_REASON_remote;
+	veto = scope_veto(pair->end[SHUNT_CLIENT].cgroup, syn->cgroup,
+			  pair->end[SHUNT_CLIENT].netns == syn->netns,
+			  pair->flags & SHUNT_PAIR_SIDECAR);
+	if (veto)
+		return veto;
+	if (!scope_agent_alive(control))
+		return SHUNT_REASON_no_agent;
+	if (syn->blocking)
+		return SHUNT_REASON_blocking;
+	veto = tcp_veto(client);
+	return veto ? veto : scope_program_veto(syn->program);
+}
+
+/* Lets one end into the sockhash. enum shunt_reason, 0 if it is in. */
+static __always_inline __u32 sockops_enter(struct bpf_sock_ops *ctx, const struct pair_view *view)
+{
+	struct shunt_end_key key = pair_end_key(view, view->end);
+	long r = bpf_sock_hash_update(ctx, &shunt_ends, &key, BPF_NOEXIST);
+
+	if (r == -E2BIG)
+		return SHUNT_REASON_full;
+	if (r)
+		return SHUNT_REASON_refused;
+	pair_set(view->pair, SHUNT_PAIR_MEMBER << view->end);
+	return SHUNT_REASON_none;
+}
+
+static __always_inline void sockops_describe_client(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
+						    const struct shunt_sock *state,
+						    struct shunt_pair *ret)
+{
+	struct shunt_end *end = &ret->end[SHUNT_CLIENT];
+	struct sock *plain = kernel_sock(sk);
+
+	end->sock = (__u64)plain;
+	end->cgroup = BPF_CORE_READ(plain, sk_cgrp_data.cgroup, kn, id);
+	end->netns = BPF_CORE_READ(plain, __sk_common.skc_net.net, ns.inum);
+	ret->established_at = bpf_ktime_get_ns();
+	if (ctx->family == AF_INET) {
+		addr_set_v4(ret->source.addr, ctx->local_ip4);
+		addr_set_v4(ret->actual.addr, ctx->remote_ip4);
+	} else {
+		ret->source.addr[0] = ctx->local_ip6[0];
+		ret->source.addr[1] = ctx->local_ip6[1];
+		ret->source.addr[2] = ctx->local_ip6[2];
+		ret->source.addr[3] = ctx->local_ip6[3];
+		ret->actual.addr[0] = ctx->remote_ip6[0];
+		ret->actual.addr[1] = ctx->remote_ip6[1];
+		ret->actual.addr[2] = ctx->remote_ip6[2];
+		ret->actual.addr[3] = ctx->remote_ip6[3];
+	}
+	ret->source.port = bpf_htons(ctx->local_port);
+	ret->actual.port = ctx->remote_port >> 16;
+	ret->dialled = ret->actual;
+	if (state) {
+		ret->dialled = state->dialled;
+		ret->mesh = state->mesh;
+		ret->opened_at = state->redirected_at;
+		ret->flags = SHUNT_PAIR_REDIRECTED | SHUNT_PAIR_SIDECAR;
+	}
+}
+
+/* The client's end enters the sockhash if the pair may be spliced: enum shunt_reason, 0 if it did.
+ */
+static __always_inline __u32 sockops_let_in(struct bpf_sock_ops *ctx, struct tcp_sock *client,
+					    const struct shunt_control *control,
+					    const struct shunt_syn *syn,
+					    const struct pair_view *view)
+{
+	__u32 reason;
+
+	if (syn) {
+		view->peer->program = syn->program;
+		view->peer->cgroup = syn->cgroup;
+		view->peer->netns = syn->netns;
+		if (!scope_program(syn->program))
+			pair_event(SHUNT_EVENT_LISTENER, syn->netns, 0, 0);
+	}
+	reason = sockops_veto(control, view->pair, syn, client);
+	if (!reason)
+		reason = sockops_enter(ctx, view);
+	if (!reason)
+		sockops_subscribe(ctx, BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
+	return reason;
+}
 
 /*
  * The client's end is done first: on loopback its ACK, which completes the server's end, is sent
  * after this. If the sidecar's accept queue is full the server's end may be done much later, so the
- * entry stays until it is taken or the connection is over.
+ * entry stays until both are over.
  */
-static __always_inline void sockops_offer(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+static __always_inline void sockops_client(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
-	struct shunt_handover_key key = {.client = ctx->snd_nxt, .server = ctx->rcv_nxt};
 	struct shunt_sock *state = bpf_sk_storage_get(&shunt_socks, sk, NULL, 0);
-	struct shunt_handover value = {};
+	bool redirected = state && state->flags & SHUNT_SOCK_REDIRECTED;
+	struct shunt_control *control = pair_control();
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct shunt_pair *pair;
+	struct pair_view view;
+	struct shunt_syn *syn;
+	__u32 reason;
 
-	/* Where attachments overlap this runs twice for one connection. */
-	if (!state || !(state->flags & SHUNT_SOCK_REDIRECTED) || state->flags & SHUNT_SOCK_OFFERED)
+	if (!tp || !control || (!redirected && !control->splice))
 		return;
-	value.dialled = state->dialled;
-	value.mesh = state->mesh;
-	if (bpf_map_update_elem(&shunt_handover, &key, &value, BPF_ANY)) {
-		count(SHUNT_COUNTER_origdst_full);
+	/* Not ctx->snd_nxt: data that went with the SYN (Fast Open) counts there. */
+	view.key = tcp_pair_key(tcp_numbers(tp), SHUNT_CLIENT);
+	syn = control->splice ? bpf_map_lookup_elem(&shunt_syns, &view.key) : NULL;
+	if (!redirected && !syn) {
+		count(SHUNT_COUNTER_splice_plain_remote);
 		return;
 	}
-	state->offered[0] = key.client;
-	state->offered[1] = key.server;
-	state->flags |= SHUNT_SOCK_OFFERED;
-	/* Other programs' flags stay as they are. */
-	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
-	count(SHUNT_COUNTER_origdst_offered);
+	/* Where attachments overlap this runs twice for one connection. */
+	if (bpf_map_update_elem(&shunt_pairs, &view.key, &sockops_no_pair, BPF_NOEXIST)) {
+		if (!bpf_map_lookup_elem(&shunt_pairs, &view.key))
+			count(SHUNT_COUNTER_origdst_full);
+		return;
+	}
+	count(SHUNT_COUNTER_pairs_opened);
+	pair = bpf_map_lookup_elem(&shunt_pairs, &view.key);
+	if (!pair)
+		return;
+	pair_view_set(&view, pair, SHUNT_CLIENT);
+	sockops_describe_client(ctx, sk, redirected ? state : NULL, pair);
+	sockops_subscribe(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
+	if (redirected)
+		count(SHUNT_COUNTER_origdst_offered);
+	reason = control->reason;
+	if (sockops_splice)
+		reason = sockops_let_in(ctx, tp, control, syn, &view);
+	if (syn)
+		bpf_map_delete_elem(&shunt_syns, &view.key);
+	if (!reason)
+		return;
+	pair->reason = reason;
+	count(SHUNT_COUNTER_splice_plain_none + reason);
 }
 
-static __always_inline void sockops_take(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+/* The second end: has the client sent anything yet? Then its bytes are on their way by TCP. */
+static __always_inline void sockops_pair_up(struct bpf_sock_ops *ctx, const struct pair_view *view)
 {
-	struct shunt_handover_key key = {.client = ctx->rcv_nxt, .server = ctx->snd_nxt};
-	struct shunt_handover *value = bpf_map_lookup_elem(&shunt_handover, &key);
+	struct shunt_pair *pair = view->pair;
+	struct tcp_sock *client = tcp_at(view->peer->sock);
+	__u32 reason = SHUNT_REASON_early;
+
+	if (!(pair_flags(pair) & SHUNT_PAIR_MEMBER << SHUNT_CLIENT))
+		return;
+	if (client->write_seq == view->key.client)
+		reason = sockops_enter(ctx, view);
+	if (reason) {
+		pair_turn(view->me, SHUNT_STATE_PLAIN, SHUNT_STATE_LEFT);
+		pair_turn(view->peer, SHUNT_STATE_PLAIN, SHUNT_STATE_LEFT);
+		pair_leave(pair, reason);
+		return;
+	}
+	sockops_subscribe(ctx, BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
+	pair_turn(view->me, SHUNT_STATE_PLAIN, SHUNT_STATE_READY);
+	pair_turn(view->peer, SHUNT_STATE_PLAIN, SHUNT_STATE_READY);
+	count(SHUNT_COUNTER_splice_paired);
+}
+
+static __always_inline void sockops_server(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	struct shunt_pair_key key = {.client = ctx->rcv_nxt, .server = ctx->snd_nxt};
+	struct shunt_pair *pair = bpf_map_lookup_elem(&shunt_pairs, &key);
+	struct pair_view view = {.key = key};
+	struct sock *plain;
+
+	if (!pair || pair_flags(pair) & SHUNT_PAIR_JOINED)
+		return;
+	plain = kernel_sock(sk);
+	pair_view_set(&view, pair, SHUNT_SERVER);
+	view.me->sock = (__u64)plain;
+	view.me->cgroup = BPF_CORE_READ(plain, sk_cgrp_data.cgroup, kn, id);
+	view.me->netns = BPF_CORE_READ(plain, __sk_common.skc_net.net, ns.inum);
+	pair_set(pair, SHUNT_PAIR_JOINED);
+	sockops_subscribe(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
+	if (pair->flags & SHUNT_PAIR_REDIRECTED)
+		count(SHUNT_COUNTER_origdst_taken);
+	if (sockops_splice)
+		sockops_pair_up(ctx, &view);
+}
+
+/* The client has reset the connection, and the sidecar, which holds its socket still or will accept
+ * it, may ask where it was going. */
+static __always_inline void sockops_keep_dialled(struct bpf_sock *sk, const struct shunt_pair *pair)
+{
 	struct shunt_sock *state;
 
-	if (!value)
-		return;
 	state = bpf_sk_storage_get(&shunt_socks, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (state) {
-		state->dialled = value->dialled;
-		state->mesh = value->mesh;
-		state->flags = SHUNT_SOCK_ACCEPTED;
-		count(SHUNT_COUNTER_origdst_taken);
-	} else {
-		count(SHUNT_COUNTER_origdst_no_memory);
-	}
-	bpf_map_delete_elem(&shunt_handover, &key);
+	if (!state)
+		return;
+	state->dialled = pair->dialled;
+	state->flags = SHUNT_SOCK_ACCEPTED;
 }
 
-/* TCP_CLOSE also is the end of FIN_WAIT2: the client's program may have closed long before the
- * sidecar accepts, and the sidecar still wants to know. */
-static __always_inline void sockops_withdraw(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+/*
+ * One end is over. TCP_CLOSE also is the end of FIN_WAIT2 and the begin of TIME_WAIT: the client's
+ * program may have closed long before the sidecar accepts, and the sidecar still wants to know. So
+ * the entry goes with the second end, or with the first if there is no other.
+ */
+static __always_inline void sockops_close(struct bpf_sock *sk, struct tcp_sock *tp)
 {
-	struct shunt_sock *state = bpf_sk_storage_get(&shunt_socks, sk, NULL, 0);
-	struct shunt_handover_key key;
+	struct pair_view view;
+	__u32 closed, before;
 
-	if (!state || !(state->flags & SHUNT_SOCK_OFFERED))
+	if (!pair_find(tcp_numbers(tp), tcp_likely_end(tp), &view))
 		return;
-	key.client = state->offered[0];
-	key.server = state->offered[1];
-	state->flags &= ~SHUNT_SOCK_OFFERED;
-	if (!bpf_map_delete_elem(&shunt_handover, &key))
+	if (view.end == SHUNT_SERVER && pair_flags(view.pair) & SHUNT_PAIR_REDIRECTED &&
+	    !tcp_orphan(tp))
+		sockops_keep_dialled(sk, view.pair);
+	closed = SHUNT_PAIR_CLOSED << view.end;
+	before = pair_set(view.pair, closed);
+	if (before & closed)
+		return;
+	pair_clear(view.pair, SHUNT_PAIR_MEMBER << view.end);
+	/* The kernel takes it out of the sockhash. It will not read any more. */
+	if (pair_state(view.peer) == SHUNT_STATE_SPILLED)
+		pair_turn(view.peer, SHUNT_STATE_SPILLED, SHUNT_STATE_PLAIN);
+	if (before & SHUNT_PAIR_JOINED && !(before & SHUNT_PAIR_CLOSED << !view.end))
+		return;
+	if (!(before & SHUNT_PAIR_JOINED) && before & SHUNT_PAIR_REDIRECTED)
 		count(SHUNT_COUNTER_origdst_withdrawn);
+	if (!bpf_map_delete_elem(&shunt_pairs, &view.key))
+		count(SHUNT_COUNTER_pairs_closed);
+}
+
+/*
+ * A reader that spliced bytes and then bytes of TCP wait for hears of both at once, and may stop at
+ * the boundary. The agent sees it come there and kicks it; without an agent this does: TCP's own
+ * keep-alive timer sends something every second, which runs this program, until the socket is out.
+ * A program that has keep-alive on for itself keeps its own pace.
+ */
+static __always_inline void sockops_probe_start(struct bpf_sock_ops *ctx,
+						const struct pair_view *view, struct tcp_sock *tp)
+{
+	__u32 probed = SHUNT_PAIR_PROBED << view->end;
+	int on = 1;
+
+	if (pair_flags(view->pair) & probed ||
+	    tcp_sk(tp)->__sk_common.skc_flags &
+		    1ul << bpf_core_enum_value(enum sock_flags, SOCK_KEEPOPEN))
+		return;
+	bpf_getsockopt(ctx, SOL_TCP, TCP_KEEPIDLE, &view->me->keep_idle, sizeof(int));
+	bpf_getsockopt(ctx, SOL_TCP, TCP_KEEPINTVL, &view->me->keep_interval, sizeof(int));
+	bpf_setsockopt(ctx, SOL_TCP, TCP_KEEPIDLE, &on, sizeof(on));
+	bpf_setsockopt(ctx, SOL_TCP, TCP_KEEPINTVL, &on, sizeof(on));
+	if (!bpf_setsockopt(ctx, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)))
+		pair_set(view->pair, probed);
+}
+
+static __always_inline void sockops_probe_stop(struct bpf_sock_ops *ctx,
+					       const struct pair_view *view)
+{
+	__u32 probed = SHUNT_PAIR_PROBED << view->end;
+	int off = 0;
+
+	if (!(pair_clear(view->pair, probed) & probed))
+		return;
+	bpf_setsockopt(ctx, SOL_SOCKET, SO_KEEPALIVE, &off, sizeof(off));
+	bpf_setsockopt(ctx, SOL_TCP, TCP_KEEPIDLE, &view->me->keep_idle, sizeof(int));
+	bpf_setsockopt(ctx, SOL_TCP, TCP_KEEPINTVL, &view->me->keep_interval, sizeof(int));
+}
+
+/*
+ * The socket of a member is about to send something by TCP: data, or an acknowledgement of data, so
+ * one of its directions does not splice. It holds its lock here. (The op is there to ask for room
+ * for a header option, of which nothing is wanted. Unlike that for segments that arrive it runs for
+ * every one: header prediction passes by the other.)
+ */
+static __always_inline void sockops_transmit(struct bpf_sock_ops *ctx, struct tcp_sock *tp)
+{
+	struct pair_view view;
+	int lowat;
+
+	if (!pair_find(tcp_numbers(tp), tcp_likely_end(tp), &view))
+		return;
+	if (!settle(&view, tp)) {
+		if (!(pair_flags(view.pair) & SHUNT_PAIR_ADOPT) &&
+		    (pair_state(view.peer) == SHUNT_STATE_SPILLED ||
+		     pair_state(view.peer) == SHUNT_STATE_LEFT))
+			sockops_probe_start(ctx, &view, tp);
+		return;
+	}
+	sockops_probe_stop(ctx, &view);
+	bpf_sock_ops_cb_flags_set(ctx,
+				  ctx->bpf_sock_ops_cb_flags & ~BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
+	if (settle_owes_kick(&view, tp)) {
+		lowat = tcp_sk(tp)->sk_rcvlowat;
+		bpf_setsockopt(ctx, SOL_SOCKET, SO_RCVLOWAT, &lowat, sizeof(lowat));
+	}
 }
 
 /* The reply of ops that ask for one is left as it is: another program may have given it. */
 SEC("sockops")
 int shunt_sockops(struct bpf_sock_ops *ctx)
 {
+	struct tcp_sock *tp;
 	struct bpf_sock *sk;
 
 	switch (ctx->op) {
+	case BPF_SOCK_OPS_RWND_INIT:
+		if (sockops_splice)
+			sockops_mark_syn(ctx);
+		return 1;
+	case BPF_SOCK_OPS_TCP_LISTEN_CB:
+		if (sockops_splice)
+			sockops_note_listener(ctx);
+		return 1;
+	case BPF_SOCK_OPS_STATE_CB:
+		if (ctx->args[1] != BPF_TCP_CLOSE)
+			return 1;
+		break;
+	case BPF_SOCK_OPS_HDR_OPT_LEN_CB:
+		if (!sockops_splice)
+			return 1;
+		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		break;
-	case BPF_SOCK_OPS_STATE_CB:
-		if (ctx->args[1] == BPF_TCP_CLOSE)
-			break;
-		return 1;
 	default:
 		return 1;
 	}
 	sk = ctx->sk;
 	if (!sk)
 		return 1;
-	if (ctx->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
-		sockops_offer(ctx, sk);
-	else if (ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
-		sockops_take(ctx, sk);
-	else
-		sockops_withdraw(ctx, sk);
+	if (ctx->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB) {
+		sockops_client(ctx, sk);
+		return 1;
+	}
+	if (ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB) {
+		sockops_server(ctx, sk);
+		return 1;
+	}
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp)
+		return 1;
+	if (ctx->op == BPF_SOCK_OPS_STATE_CB)
+		sockops_close(sk, tp);
+	else if (sockops_splice)
+		sockops_transmit(ctx, tp);
 	return 1;
 }
-
-char LICENSE[] SEC("license") __weak = "Dual BSD/GPL";

@@ -3,7 +3,7 @@
  * Foretells the source address that the kernel would choose for a destination. No helper answers
  * that in a connect hook, so the kernel's own tables are read: the route, then the addresses of its
  * device. Hooks run under rcu_read_lock(), which keeps what is reached from the tables in memory; a
- * probe read of anything else does not fault.
+ * read of anything else does not fault.
  *
  * The rule is never to answer wrongly. What is not followed here to its end (rules of policy
  * routing, nexthop objects, several routes of equal rank, options of the socket that have a say)
@@ -29,8 +29,8 @@
 #include "source_net.bpf.h"
 
 /*
- * @sk is the address of the kernel's struct sock, as a number; the socket is not bound. Addresses
- * are in network byte order, IPv4 mapped into IPv6. 0, or negative if it cannot be foretold.
+ * @sk comes from source_sock(); the socket is not bound. Addresses are in network byte order, IPv4
+ * mapped into IPv6. 0, or negative if it cannot be foretold.
  */
 static __always_inline int source_foretell(__u64 sk, const __be32 dst[4], __be32 ret[4])
 {

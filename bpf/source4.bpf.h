@@ -101,11 +101,8 @@ struct source4_lookup {
 static __always_inline const struct key_vector___src *
 source4_child(const struct key_vector___src *node, __u64 index)
 {
-	const void *slot = (const char *)&node->leaf + index * sizeof(void *);
-	const struct key_vector___src *child = NULL;
-
-	bpf_probe_read_kernel(&child, sizeof(child), slot);
-	return child;
+	return SOURCE_LOAD(const struct key_vector___src *,
+			   (const char *)&node->leaf + index * sizeof(void *));
 }
 
 /*
@@ -152,12 +149,21 @@ static __always_inline int source4_visit_node(struct source4_lookup *lookup,
 	if ((__u64)lost >> slen)
 		return source4_shorten(lookup, lookup->below);
 	if (!bits) {
-		lookup->alias = BPF_CORE_READ(node, leaf.first);
+		lookup->alias = SOURCE_READ(node, leaf.first);
 		return lookup->alias ? 0 : source4_shorten(lookup, 0);
 	}
 	lookup->below = (1ULL << pos) - 1;
 	lookup->node = source4_child(node, differ >> pos);
 	return lookup->node ? 0 : source4_shorten(lookup, lookup->below);
+}
+
+/* What IPv4 knows of the nexthop's device. */
+static __always_inline const struct in_device___src *
+source4_config(const struct fib_nh___src *nexthop)
+{
+	const struct net_device___src *device = SOURCE_READ(nexthop, nh_common.nhc_dev);
+
+	return SOURCE_READ(device, ip_ptr);
 }
 
 /* Is the nexthop's carrier gone, on a device that is told to mind? */
@@ -166,10 +172,14 @@ static __always_inline bool source4_nexthop_down(const struct source4_query *que
 {
 	enum { MINDS = IPV4_DEVCONF_IGNORE_ROUTES_WITH_LINKDOWN - 1 };
 	const struct net___src *net = (const struct net___src *)query->net;
+	const struct ipv4_devconf___src *all;
+	const struct in_device___src *config;
 
-	return BPF_CORE_READ(nexthop, nh_common.nhc_flags) & RTNH_F_LINKDOWN &&
-	       (BPF_CORE_READ(net, ipv4.devconf_all, data[MINDS]) ||
-		BPF_CORE_READ(nexthop, nh_common.nhc_dev, ip_ptr, cnf.data[MINDS]));
+	if (!(SOURCE_READ(nexthop, nh_common.nhc_flags) & RTNH_F_LINKDOWN))
+		return false;
+	all = SOURCE_READ(net, ipv4.devconf_all);
+	config = source4_config(nexthop);
+	return SOURCE_READ(all, data[MINDS]) || SOURCE_READ(config, cnf.data[MINDS]);
 }
 
 /*
@@ -178,13 +188,16 @@ static __always_inline bool source4_nexthop_down(const struct source4_query *que
  */
 static __always_inline bool source4_default_has_rival(const struct fib_alias___src *alias)
 {
-	const struct hlist_node___src *next = BPF_CORE_READ(alias, fa_list.next);
+	const struct hlist_node___src *next = SOURCE_READ(alias, fa_list.next);
 	const struct fib_alias___src *rival = SOURCE_ENTRY(next, struct fib_alias___src, fa_list);
+	const struct fib_info___src *route, *rival_route;
 
-	return next && BPF_CORE_READ(rival, fa_slen) == 32 &&
-	       BPF_CORE_READ(rival, tb_id) == BPF_CORE_READ(alias, tb_id) &&
-	       BPF_CORE_READ(rival, fa_info, fib_priority) ==
-		       BPF_CORE_READ(alias, fa_info, fib_priority);
+	if (!next || SOURCE_READ(rival, fa_slen) != 32 ||
+	    SOURCE_READ(rival, tb_id) != SOURCE_READ(alias, tb_id))
+		return false;
+	route = SOURCE_READ(alias, fa_info);
+	rival_route = SOURCE_READ(rival, fa_info);
+	return SOURCE_READ(rival_route, fib_priority) == SOURCE_READ(route, fib_priority);
 }
 
 /* Does the lookup end with this route? */
@@ -240,7 +253,7 @@ __weak __noinline int source4_step(struct source4_lookup *lookup, struct source4
 	alias = SOURCE_ENTRY(lookup->alias, struct fib_alias___src, fa_list);
 	if (source4_match_alias(lookup, query, alias))
 		return 1;
-	lookup->alias = BPF_CORE_READ(alias, fa_list.next);
+	lookup->alias = SOURCE_READ(alias, fa_list.next);
 	return lookup->alias ? 0 : source4_shorten(lookup, 0);
 }
 
@@ -269,7 +282,7 @@ static __noinline bool source4_begin(struct source4_lookup *lookup, const struct
 	if (SOURCE_PART(copy, net, ipv4.fib_main, ipv4.fib_has_custom_rules))
 		return false;
 	table = SOURCE_PART(copy, net, ipv4.fib_main, ipv4.fib_main);
-	lookup->root = source4_child((const void *)BPF_CORE_READ(table, tb_data), 0);
+	lookup->root = source4_child((const void *)SOURCE_READ(table, tb_data), 0);
 	lookup->node = lookup->root;
 	return lookup->root != NULL;
 }
@@ -316,18 +329,18 @@ __weak __noinline int source4_consider(struct source4_choice *choice)
 	if (!choice || !choice->address)
 		return 1;
 	address = choice->address;
-	choice->address = BPF_CORE_READ(address, ifa_next);
-	if (BPF_CORE_READ(address, ifa_flags) & IFA_F_SECONDARY)
+	choice->address = SOURCE_READ(address, ifa_next);
+	if (SOURCE_READ(address, ifa_flags) & IFA_F_SECONDARY)
 		return 0;
-	scope = BPF_CORE_READ(address, ifa_scope);
+	scope = SOURCE_READ(address, ifa_scope);
 	if (scope > choice->scope) {
 		/* The route_localnet sysctl widens the scope of a host's own address. */
 		choice->unknown |= scope >= RT_SCOPE_HOST;
 		return 0;
 	}
-	local = BPF_CORE_READ(address, ifa_local);
-	if (!choice->gateway || !((choice->gateway ^ BPF_CORE_READ(address, ifa_address)) &
-				  BPF_CORE_READ(address, ifa_mask))) {
+	local = SOURCE_READ(address, ifa_local);
+	if (!choice->gateway || !((choice->gateway ^ SOURCE_READ(address, ifa_address)) &
+				  SOURCE_READ(address, ifa_mask))) {
 		choice->source = local;
 		return 1;
 	}
@@ -342,6 +355,7 @@ __weak __noinline __u64 source4_choose(__u64 net_address, __u64 route_address)
 	const struct net___src *net = (const struct net___src *)net_address;
 	const struct fib_info___src *route = (const struct fib_info___src *)route_address;
 	const struct fib_nh___src *nexthop = (const void *)&route->fib_nh;
+	const struct in_device___src *config;
 	struct source4_choice choice = {};
 	__u64 copy;
 	int i;
@@ -349,11 +363,12 @@ __weak __noinline __u64 source4_choose(__u64 net_address, __u64 route_address)
 	/* The kernel keeps its choice until any address of the namespace changes. */
 	SOURCE_COPY(copy, nexthop, nh_saddr);
 	if (SOURCE_PART(copy, nexthop, nh_saddr, nh_saddr_genid) ==
-	    BPF_CORE_READ(net, ipv4.dev_addr_genid.counter))
+	    SOURCE_READ(net, ipv4.dev_addr_genid.counter))
 		return SOURCE_PART(copy, nexthop, nh_saddr, nh_saddr);
-	choice.address = BPF_CORE_READ(nexthop, nh_common.nhc_dev, ip_ptr, ifa_list);
-	choice.gateway = BPF_CORE_READ(nexthop, nh_common.nhc_gw.ipv4);
-	choice.scope = BPF_CORE_READ(route, fib_scope);
+	config = source4_config(nexthop);
+	choice.address = SOURCE_READ(config, ifa_list);
+	choice.gateway = SOURCE_READ(nexthop, nh_common.nhc_gw.ipv4);
+	choice.scope = SOURCE_READ(route, fib_scope);
 	for (i = 0; i < SOURCE4_ADDRESSES; i++)
 		if (source4_consider(&choice))
 			break;

@@ -63,9 +63,14 @@ struct source6_addr {
 
 static __always_inline struct source6_addr source6_read(const void *address)
 {
-	struct source6_addr addr = {};
+	struct source6_addr addr;
 
-	bpf_probe_read_kernel(&addr, sizeof(addr), address);
+	if (source_can_cast()) {
+		addr.high = SOURCE_LOAD(__u64, address);
+		addr.low = SOURCE_LOAD(__u64, (const char *)address + sizeof(addr.high));
+	} else {
+		bpf_probe_read_kernel(&addr, sizeof(addr), address);
+	}
 	addr.high = bpf_be64_to_cpu(addr.high);
 	addr.low = bpf_be64_to_cpu(addr.low);
 	return addr;
@@ -134,7 +139,7 @@ __weak __noinline int source6_match_label(struct source6_label *query)
 	if (!source6_is_known() || !query || !query->entry)
 		return 1;
 	entry = SOURCE_ENTRY(query->entry, struct ip6addrlbl_entry___src, list);
-	query->entry = BPF_CORE_READ(entry, list.next);
+	query->entry = SOURCE_READ(entry, list.next);
 	SOURCE_COPY(copy, entry, prefixlen);
 	ifindex = SOURCE_PART(copy, entry, prefixlen, ifindex);
 	/* Entries with an addrtype are for addresses that do not come here: mapped, loopback … */
@@ -173,9 +178,9 @@ __weak __noinline __u32 source6_label(struct source6_query *query, __u64 address
 		return 0;
 	label.addr = address ? source6_read((const void *)address) : query->dst;
 	net = (const struct net___src *)query->net;
-	label.entry = BPF_CORE_READ(net, ipv6.ip6addrlbl_table.head.first);
+	label.entry = SOURCE_READ(net, ipv6.ip6addrlbl_table.head.first);
 	device = (const struct net_device___src *)query->device;
-	label.ifindex = BPF_CORE_READ(device, ifindex);
+	label.ifindex = SOURCE_READ(device, ifindex);
 	for (i = 0; i < SOURCE6_LABELS; i++)
 		if (source6_match_label(&label))
 			break;
@@ -187,6 +192,7 @@ __weak __noinline __u32 source6_rank(struct source6_query *query, __u64 address,
 {
 	const struct inet6_ifaddr___src *ifa = (const struct inet6_ifaddr___src *)address;
 	const struct net_device___src *device;
+	const struct inet6_dev___src *config;
 	__u32 rank = 1, common, prefix_len;
 	struct source6_addr addr;
 	bool temporary, wanted;
@@ -197,12 +203,13 @@ __weak __noinline __u32 source6_rank(struct source6_query *query, __u64 address,
 	if (source6_equal(&addr, &query->dst))
 		return ~0u;
 	device = (const struct net_device___src *)query->device;
-	temporary = BPF_CORE_READ(ifa, flags) & IFA_F_TEMPORARY;
-	wanted = BPF_CORE_READ(device, ip6_ptr, cnf.use_tempaddr) >= 2;
+	temporary = SOURCE_READ(ifa, flags) & IFA_F_TEMPORARY;
+	config = SOURCE_READ(device, ip6_ptr);
+	wanted = SOURCE_READ(config, cnf.use_tempaddr) >= 2;
 	rank = rank << 1 | (label == query->label);
 	rank = rank << 1 | (temporary == wanted);
 	rank = rank << 1 | (source6_is_orchid(&addr) == source6_is_orchid(&query->dst));
-	prefix_len = BPF_CORE_READ(ifa, prefix_len);
+	prefix_len = SOURCE_READ(ifa, prefix_len);
 	common = source6_common(&addr, &query->dst);
 	return rank << 8 | (common < prefix_len ? common : prefix_len);
 }
@@ -225,12 +232,12 @@ __weak __noinline int source6_consider(struct source6_search *search,
 	if (!source6_is_known() || !search || !query)
 		return 1;
 	at = search->at;
-	at = BPF_CORE_READ(at, next);
+	at = SOURCE_READ(at, next);
 	search->at = at;
 	if (at == search->end)
 		return 1;
 	address = SOURCE_ENTRY(at, struct inet6_ifaddr___src, if_list);
-	flags = BPF_CORE_READ(address, flags);
+	flags = SOURCE_READ(address, flags);
 	if (flags & IFA_F_TENTATIVE && !(flags & IFA_F_OPTIMISTIC))
 		return 0;
 	addr = source6_read(&address->addr);
@@ -285,7 +292,7 @@ __weak __noinline int source6_choose(struct source6_query *query)
 	if (!source6_is_known() || !query)
 		return -EOPNOTSUPP;
 	device = (const struct net_device___src *)query->device;
-	config = BPF_CORE_READ(device, ip6_ptr);
+	config = SOURCE_READ(device, ip6_ptr);
 	if (!config)
 		return -EADDRNOTAVAIL;
 	end = (__u64)&config->addr_list;

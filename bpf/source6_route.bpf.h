@@ -163,13 +163,24 @@ static __always_inline int source6_turn(struct source6_lookup *lookup,
 static __always_inline bool source6_route_dead(const struct fib6_info___src *route, __u8 flags,
 					       const struct net_device___src *device)
 {
-	if (BPF_CORE_READ(route, fib6_flags) & RTF_EXPIRES &&
-	    (long)(BPF_CORE_READ(route, expires) - bpf_jiffies64()) < 0)
+	const struct inet6_dev___src *config;
+
+	if (SOURCE_READ(route, fib6_flags) & RTF_EXPIRES &&
+	    (long)(SOURCE_READ(route, expires) - bpf_jiffies64()) < 0)
 		return true;
 	if (flags & RTNH_F_DEAD)
 		return true;
-	return flags & RTNH_F_LINKDOWN &&
-	       BPF_CORE_READ(device, ip6_ptr, cnf.ignore_routes_with_linkdown);
+	if (!(flags & RTNH_F_LINKDOWN))
+		return false;
+	config = SOURCE_READ(device, ip6_ptr);
+	return SOURCE_READ(config, cnf.ignore_routes_with_linkdown);
+}
+
+static __always_inline bool source6_host_forwards(const struct net___src *net)
+{
+	const struct ipv6_devconf___src *all = SOURCE_READ(net, ipv6.devconf_all);
+
+	return SOURCE_READ(all, forwarding);
 }
 
 /* Notes a route that the kernel may take. False if it leads elsewhere than those before. */
@@ -190,7 +201,6 @@ static __always_inline int source6_try_route(struct source6_lookup *lookup,
 {
 	const struct fib6_info___src *route = lookup->route;
 	const struct fib6_nh___src *nexthop = (const void *)&route->fib6_nh;
-	const struct net___src *net = (const struct net___src *)query->net;
 	const struct net_device___src *device;
 	__u64 copy[5], nexthop_copy[3];
 	__u32 metric;
@@ -204,7 +214,7 @@ static __always_inline int source6_try_route(struct source6_lookup *lookup,
 	if (metric != lookup->metric && lookup->settled)
 		return 1;
 	/* Of the routes to several gateways the kernel may take even one that is dead. */
-	if (BPF_CORE_READ(route, nh) || BPF_CORE_READ(route, fib6_nsiblings))
+	if (SOURCE_READ(route, nh) || SOURCE_READ(route, fib6_nsiblings))
 		return source6_fail(lookup);
 	SOURCE_COPY(nexthop_copy, nexthop, nh_common.nhc_dev);
 	flags = SOURCE_PART(nexthop_copy, nexthop, nh_common.nhc_dev, nh_common.nhc_flags);
@@ -221,10 +231,10 @@ static __always_inline int source6_try_route(struct source6_lookup *lookup,
 		if (metric == lookup->metric &&
 		    (!SOURCE_PART(nexthop_copy, nexthop, nh_common.nhc_dev,
 				  nh_common.nhc_gw_family) ||
-		     BPF_CORE_READ(net, ipv6.devconf_all, forwarding)))
+		     source6_host_forwards((const struct net___src *)query->net)))
 			lookup->settled = true;
 	}
-	lookup->route = BPF_CORE_READ(route, fib6_next);
+	lookup->route = SOURCE_READ(route, fib6_next);
 	return !lookup->route && lookup->settled;
 }
 
@@ -243,7 +253,7 @@ __weak __noinline int source6_step(struct source6_lookup *lookup, struct source6
 /* Does the socket have options that have a say in the route or the source? */
 static __noinline bool source6_has_options(const struct inet_sock___src *inet)
 {
-	const struct ipv6_pinfo___src *options = BPF_CORE_READ(inet, pinet6);
+	const struct ipv6_pinfo___src *options = SOURCE_READ(inet, pinet6);
 	__u64 copy[12];
 
 	SOURCE_COPY(copy, options, opt);
@@ -261,10 +271,10 @@ static __noinline bool source6_begin(struct source6_lookup *lookup, const struct
 
 	SOURCE_COPY(copy, net, ipv6.fib6_main_tbl);
 	main = SOURCE_PART(copy, net, ipv6.fib6_main_tbl, ipv6.fib6_main_tbl);
-	local = BPF_CORE_READ(net, ipv6.fib6_local_tbl);
+	local = SOURCE_READ(net, ipv6.fib6_local_tbl);
 	lookup->node = &local->tb6_root;
 	lookup->next_root = &main->tb6_root;
-	lookup->null_entry = BPF_CORE_READ(net, ipv6.fib6_null_entry);
+	lookup->null_entry = SOURCE_READ(net, ipv6.fib6_null_entry);
 	return local && main &&
 	       !SOURCE_PART(copy, net, ipv6.fib6_main_tbl, ipv6.fib6_has_custom_rules);
 }

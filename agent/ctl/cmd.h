@@ -31,6 +31,7 @@ int cmd_counters(const struct ctl *ctl, int argc, char **argv);
 int cmd_detach(const struct ctl *ctl, int argc, char **argv);
 int cmd_exec(const struct ctl *ctl, int argc, char **argv);
 int cmd_explain(const struct ctl *ctl, int argc, char **argv);
+int cmd_flows(const struct ctl *ctl, int argc, char **argv);
 int cmd_meshes(const struct ctl *ctl, int argc, char **argv);
 int cmd_reload(const struct ctl *ctl, int argc, char **argv);
 int cmd_status(const struct ctl *ctl, int argc, char **argv);

@@ -19,8 +19,11 @@ static const struct {
 #define X(name, text) {"sendmsg_" #name, text},
 		SHUNT_OUTCOMES(X)
 #undef X
+#define X(name, text) {"splice_plain_" #name, text},
+			SHUNT_REASONS(X)
+#undef X
 #define X(name, text) {#name, text},
-			SHUNT_COUNTERS(X)
+				SHUNT_COUNTERS(X)
 #undef X
 };
 

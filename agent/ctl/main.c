@@ -24,6 +24,8 @@ static const struct command {
 } commands[] = {
 	{"status", "", "the agent, what it has loaded and attached, how full its maps are",
 	 cmd_status, 0, 0},
+	{"flows", "[OPTION…]", "one line a connection: who, what, spliced or why not", cmd_flows, 0,
+	 INT_MAX},
 	{"counters", "", "every counter by name", cmd_counters, 0, 0},
 	{"meshes", "", "the meshes of the configuration", cmd_meshes, 0, 0},
 	{"cgroups", "[-a]", "what is enrolled, and by which rule; -a: the rest too", cmd_cgroups, 0,

@@ -12,16 +12,17 @@
  *   shunt_meshes[3].tcp[SHUNT_V4]        = { ::ffff:127.0.0.1, 15001 }
  *   shunt_socks[the program's socket]    = { .dialled = { ::ffff:10.0.0.7, 80 },
  *                                            .actual = { ::ffff:127.0.0.1, 15001 }, … }
- * and, from the time the handshake ends at the client until it ends at the sidecar,
- *   shunt_handover[{ISN, ISN}]           = { .dialled = { ::ffff:10.0.0.7, 80 } }
- * which the sidecar's accepted socket then keeps as its own shunt_socks[…].dialled.
+ * and, from the time the handshake ends at the client until both ends are closed,
+ *   shunt_pairs[{ISN + 1, ISN + 1}]      = { .dialled = { ::ffff:10.0.0.7, 80 }, … }
+ * where the sidecar's accepted socket finds what SO_ORIGINAL_DST asks for, and where each end finds
+ * the other when bytes are spliced.
  */
 #pragma once
 
 #include <linux/types.h>
 
 /* Raised whenever the layout or the meaning of anything in this file changes. */
-#define SHUNT_ABI_VERSION 1
+#define SHUNT_ABI_VERSION 2
 
 /* Limits. Each stands in the documents and tests under this name. */
 #define SHUNT_MESHES_MAX    64			   /* meshes in one configuration */
@@ -29,6 +30,11 @@
 #define SHUNT_CGROUP_DEPTH  32 /* ancestors looked at for a cgroup without an entry */
 #define SHUNT_RESOLVERS_MAX 16 /* DNS servers told apart on one unconnected UDP socket */
 #define SHUNT_PORT_WORDS    (65536 / 64)
+#define SHUNT_PAIRS_SPARE   262144 /* pairs beside those in limits.flows: connections not spliced */
+#define SHUNT_SYNS	    16384  /* SYNs remembered until the handshake is over */
+#define SHUNT_LISTENERS	    16384  /* listeners whose program is known */
+#define SHUNT_PROGRAMS_MAX  16384  /* executables classified */
+#define SHUNT_EVENTS_SIZE   262144 /* bytes in the ring buffer */
 
 enum shunt_family {
 	SHUNT_V4,
@@ -65,11 +71,19 @@ enum shunt_mesh_flags {
 	SHUNT_MESH_OWNERS = 1 << 3,	  /* there are entries of this mesh in shunt_owners */
 };
 
+/* Which connections of the mesh are spliced; each holds the ones before it. */
+enum shunt_scope {
+	SHUNT_SCOPE_OFF,
+	SHUNT_SCOPE_SIDECAR, /* one end is a sidecar */
+	SHUNT_SCOPE_NETNS,   /* both ends are in one network namespace */
+	SHUNT_SCOPE_NODE,    /* both ends are on this host */
+};
+
 struct shunt_mesh {
 	struct shunt_endpoint tcp[SHUNT_FAMILIES]; /* where TCP goes */
 	struct shunt_endpoint dns[SHUNT_FAMILIES]; /* where port 53 goes */
 	__u32 flags;				   /* enum shunt_mesh_flags */
-	__u32 pad;
+	__u32 splice;				   /* enum shunt_scope */
 	__u64 excluded_ports[SHUNT_PORT_WORDS]; /* bit p % 64 of word p / 64, p in host byte order
 						 */
 	__u64 included_ports[SHUNT_PORT_WORDS];
@@ -139,26 +153,79 @@ enum shunt_outcome {
 };
 
 /* Other counters. X(name, explanation). */
-#define SHUNT_COUNTERS(X)                                                                       \
-	X(connect_seen, "connect() calls seen: the sum of all connect_ outcomes")               \
-	X(sendmsg_seen, "unconnected datagrams seen: the sum of all sendmsg_ outcomes")         \
-	X(dns_redirected, "connects and datagrams to port 53 (of the redirected)")              \
-	X(dns_answered, "answers of the sidecar addressed to a numbered DNS server")            \
-	X(dns_restored, "datagrams received whose sender was put right")                        \
-	X(dns_resolver_shared,                                                                  \
-	  "queries to one more DNS server whose answers cannot be told apart")                  \
-	X(dns_resolver_dropped, "DNS servers forgotten because one socket asked too many")      \
-	X(source_kept, "source address set to what the kernel would have chosen")               \
-	X(source_unknown, "source address left to the kernel: it could not be foretold")        \
-	X(getpeername_restored, "getpeername() calls answered with the dialled address")        \
-	X(getsockname_restored, "getsockname() calls answered with the expected source")        \
-	X(origdst_offered, "connections whose destination was left for the sidecar to pick up") \
-	X(origdst_taken, "connections whose destination the sidecar's socket picked up")        \
-	X(origdst_withdrawn, "connections that ended before the sidecar's socket picked it up") \
-	X(origdst_full, "connections without original destination: shunt_handover is full")     \
-	X(origdst_no_memory, "connections without original destination: no memory")             \
-	X(origdst_answered, "SO_ORIGINAL_DST calls answered")                                   \
-	X(origdst_unknown, "SO_ORIGINAL_DST calls about connections that Shunt did not redirect")
+#define SHUNT_COUNTERS(X)                                                                         \
+	X(connect_seen, "connect() calls seen: the sum of all connect_ outcomes")                 \
+	X(sendmsg_seen, "unconnected datagrams seen: the sum of all sendmsg_ outcomes")           \
+	X(dns_redirected, "connects and datagrams to port 53 (of the redirected)")                \
+	X(dns_answered, "answers of the sidecar addressed to a numbered DNS server")              \
+	X(dns_restored, "datagrams received whose sender was put right")                          \
+	X(dns_resolver_shared,                                                                    \
+	  "queries to one more DNS server whose answers cannot be told apart")                    \
+	X(dns_resolver_dropped, "DNS servers forgotten because one socket asked too many")        \
+	X(source_kept, "source address set to what the kernel would have chosen")                 \
+	X(source_unknown, "source address left to the kernel: it could not be foretold")          \
+	X(getpeername_restored, "getpeername() calls answered with the dialled address")          \
+	X(getsockname_restored, "getsockname() calls answered with the expected source")          \
+	X(origdst_offered, "connections whose destination was left for the sidecar to pick up")   \
+	X(origdst_taken, "connections whose destination the sidecar's socket picked up")          \
+	X(origdst_withdrawn, "connections that ended before the sidecar's socket picked it up")   \
+	X(origdst_full, "connections without original destination: shunt_pairs is full")          \
+	X(origdst_answered, "SO_ORIGINAL_DST calls answered")                                     \
+	X(origdst_unknown, "SO_ORIGINAL_DST calls about connections that Shunt did not redirect") \
+	X(pairs_opened, "connections with both ends on this host that Shunt keeps in mind")       \
+	X(pairs_closed, "… that are over")                                                        \
+	X(splice_paired, "connections whose two ends were brought together for splicing")         \
+	X(splice_adopted, "connections taken in, or in again, in mid-stream (of the paired)")     \
+	X(splice_bytes, "bytes spliced")                                                          \
+	X(splice_messages, "messages spliced")                                                    \
+	X(splice_plain_bytes, "bytes that went by TCP between paired ends")                       \
+	X(splice_plain_messages, "messages that went by TCP between paired ends")                 \
+	X(splice_cut_over, "directions that began to be spliced")                                 \
+	X(splice_left, "directions that went back to TCP with nothing unread")                    \
+	X(splice_spilled, "directions that went back to TCP because the reader was behind")       \
+	X(splice_rejoined, "directions spliced again after they had spilled or left")             \
+	X(splice_kicked, "readers told of bytes that nothing had announced")                      \
+	X(splice_drained, "readers that came to the end of what was spliced before a spill")      \
+	X(splice_taken_out, "sockets taken out of the sockhash before their end")                 \
+	X(splice_events_lost, "events that found the ring buffer full")
+
+/*
+ * Why a connection is not spliced (any more). X(name, explanation). Each gives the counter
+ * splice_plain_NAME, of connections that were never spliced or ceased to be.
+ */
+#define SHUNT_REASONS(X)                                                                    \
+	X(none, "it is spliced, or will be from its next message on")                       \
+	X(off, "splice = off")                                                              \
+	X(scope, "outside the scope that splice = … gives its mesh")                        \
+	X(remote, "no listener of this host saw its SYN: the other end is elsewhere")       \
+	X(kernel, "this kernel cannot splice safely; the agent's log says what is missing") \
+	X(no_agent, "no agent was alive when it began")                                     \
+	X(full, "limits.flows is reached")                                                  \
+	X(refused, "the kernel does not take such a socket (MPTCP, for one)")               \
+	X(early, "bytes were on their way before its two ends had found each other")        \
+	X(blocking, "one of its sockets is in blocking mode")                               \
+	X(unknown_program, "nobody has looked yet at the program that listens")             \
+	X(never, "splice_never names one of its programs")                                  \
+	X(splices, "one of its programs reads by splice(2)")                                \
+	X(zerocopy, "SO_ZEROCOPY is set: completions would be missing")                     \
+	X(lowat, "SO_RCVLOWAT is above 1: poll would not heed it")                          \
+	X(ulp, "TCP_ULP is set (kTLS)")                                                     \
+	X(urgent, "urgent data was sent, or SO_OOBINLINE is set")                           \
+	X(stamps, "it asks for timestamps or TCP_INQ, which spliced bytes do not have")     \
+	X(repair, "TCP_REPAIR is on")                                                       \
+	X(closing, "it is being closed")                                                    \
+	X(stream, "it streams: TCP coalesces, and is faster")                               \
+	X(big, "its messages are larger than what its reader may have queued")              \
+	X(behind, "a message came before the ones sent by TCP had been read")               \
+	X(spilled, "its reader fell behind")                                                \
+	X(disabled, "splicing was switched off while it ran")
+
+enum shunt_reason {
+#define X(name, text) SHUNT_REASON_##name,
+	SHUNT_REASONS(X)
+#undef X
+		SHUNT_REASON_MAX,
+};
 
 enum shunt_counter {
 #define X(name, text) SHUNT_COUNTER_connect_##name,
@@ -167,19 +234,21 @@ enum shunt_counter {
 #define X(name, text) SHUNT_COUNTER_sendmsg_##name,
 		SHUNT_OUTCOMES(X)
 #undef X
-#define X(name, text) SHUNT_COUNTER_##name,
-			SHUNT_COUNTERS(X)
+#define X(name, text) SHUNT_COUNTER_splice_plain_##name,
+			SHUNT_REASONS(X)
 #undef X
-				SHUNT_COUNTER_MAX,
+#define X(name, text) SHUNT_COUNTER_##name,
+				SHUNT_COUNTERS(X)
+#undef X
+					SHUNT_COUNTER_MAX,
 };
 
 /* shunt_socks: state that lives and dies with its socket. Written by the kernel half. */
 enum shunt_sock_flags {
 	SHUNT_SOCK_REDIRECTED = 1 << 0, /* dialled and actual differ; getpeername says dialled */
-	SHUNT_SOCK_ACCEPTED = 1 << 1,	/* the sidecar's end: dialled is the original destination */
+	SHUNT_SOCK_ACCEPTED = 1 << 1,	/* the sidecar's end of a connection that was reset */
 	SHUNT_SOCK_SOURCE = 1 << 2,	/* source is known */
 	SHUNT_SOCK_BOUND = 1 << 3,	/* Shunt bound the socket to source, not the program */
-	SHUNT_SOCK_OFFERED = 1 << 4,	/* there may be an entry in shunt_handover, under offered */
 };
 
 struct shunt_sock {
@@ -188,11 +257,10 @@ struct shunt_sock {
 	__be32 source[4]; /* what the kernel would have chosen without the redirect */
 	__u16 mesh;	  /* slot in shunt_meshes */
 	__u16 flags;	  /* enum shunt_sock_flags */
-	__u32 offered[2]; /* key of its entry in shunt_handover */
 	__u32 pad;
 	__u64 redirected_at; /* CLOCK_MONOTONIC, in ns */
 };
-_Static_assert(sizeof(struct shunt_sock) == 80, "ABI");
+_Static_assert(sizeof(struct shunt_sock) == 72, "ABI");
 
 /*
  * shunt_resolvers: the DNS servers that an unconnected UDP socket asked. Server 0 is asked from the
@@ -218,16 +286,168 @@ struct shunt_resolvers {
 _Static_assert(sizeof(struct shunt_resolvers) == 2 * (24 + SHUNT_RESOLVERS_MAX * 20), "ABI");
 
 /*
- * shunt_handover: {ISN of the client, ISN of the server}, each + 1 -> destination that the client
- * dialled. Put there when the client's end of the handshake is done, taken by the server's.
+ * shunt_pairs: one TCP connection with both ends on this host, by the handshake's own numbers: no
+ * addresses, since every network namespace has 127.0.0.1 and NAT makes the ends disagree. Each end
+ * can tell the numbers from its own socket at any time (numbers.bpf.h). The client puts the entry
+ * there when its end of the handshake is done; it goes when both ends are closed, or the client
+ * alone if the server never joined.
  */
-struct shunt_handover_key {
-	__u32 client; /* client's snd_nxt = server's rcv_nxt */
-	__u32 server; /* client's rcv_nxt = server's snd_nxt */
+struct shunt_pair_key {
+	__u32 client; /* the client's initial sequence number + 1 */
+	__u32 server;
 };
 
-struct shunt_handover {
-	struct shunt_endpoint dialled;
-	__u32 mesh;
+enum shunt_end_index {
+	SHUNT_CLIENT,
+	SHUNT_SERVER,
+	SHUNT_ENDS,
 };
-_Static_assert(sizeof(struct shunt_handover) == 24, "ABI");
+
+/* shunt_ends, the sockhash: {pair, enum shunt_end_index} -> socket. */
+struct shunt_end_key {
+	struct shunt_pair_key pair;
+	__u32 end;
+};
+
+/* How the bytes that one end writes go. Only what docs/SPLICING.md lists leads from one to the
+ * other. */
+enum shunt_state {
+	SHUNT_STATE_PLAIN,   /* by TCP; the sockets are not in the sockhash */
+	SHUNT_STATE_READY,   /* by TCP until all of them are read, which may be at once */
+	SHUNT_STATE_SPLICED, /* past TCP */
+	SHUNT_STATE_SPILLED, /* by TCP, and the reader may have spliced bytes unread before them */
+	SHUNT_STATE_LEFT,    /* by TCP; nothing spliced is unread or under way */
+	SHUNT_STATE_MAX,
+};
+
+/* One end, and the direction in which it writes. Its own sends write here, under its socket's lock;
+ * what others may change is changed atomically. */
+struct shunt_end {
+	__u64 sock;	/* kernel address; 0: not joined. A number to compare with, and to read
+			   through: the memory of TCP sockets is type-stable */
+	__u64 cgroup;	/* id */
+	__u64 program;	/* the executable, as a key of shunt_programs; 0: not known */
+	__u32 pid;	/* of the process that wrote last; 0: none yet */
+	__u32 netns;	/* inode number of its network namespace */
+	__u32 state;	/* enum shunt_state */
+	__u32 seen_out; /* segments with data that TCP had sent when the walk passed by */
+	__u64 spliced_bytes;
+	__u64 spliced_messages;
+	__u64 plain_bytes; /* while in the sockhash; TCP knows the others */
+	__u64 plain_messages;
+	__u32 cut_overs;
+	__u32 leaves;
+	__u32 spills;
+	__u32 rejoins;
+	__u32 kicks;
+	__u32 run_messages; /* since the other end wrote last */
+	__u32 checked;	    /* generation of shunt_control for which it may be spliced */
+	__u32 delta_out;    /* .seen_out less what it was when the walk passed by before */
+	__u32 keep_idle;    /* what the program has set, while .flags says PROBED; in s */
+	__u32 keep_interval;
+	__u64 run_bytes;
+	__u64 run_began; /* CLOCK_MONOTONIC, in ns */
+};
+
+enum shunt_pair_flags {
+	SHUNT_PAIR_REDIRECTED = 1 << 0, /* dialled is what the program asked for */
+	SHUNT_PAIR_JOINED = 1 << 1,	/* the server's end is known */
+	SHUNT_PAIR_CLOSED = 1 << 2,	/* << end: that end is closed */
+	SHUNT_PAIR_MEMBER = 1 << 4,	/* << end: that end is in the sockhash */
+	SHUNT_PAIR_LEAVE = 1 << 6,	/* back to TCP at the next empty moment, for .reason */
+	SHUNT_PAIR_ADOPT = 1 << 7,	/* the walk is to take both ends in (again) */
+	SHUNT_PAIR_KICK = 1 << 8,	/* << end: that reader is owed an edge */
+	SHUNT_PAIR_PROBED = 1 << 10,	/* << end: Shunt has switched keep-alive on for it */
+	SHUNT_PAIR_SIDECAR = 1 << 12,	/* one end is a sidecar, whatever its cgroup says */
+};
+
+struct shunt_pair {
+	struct shunt_endpoint dialled;
+	struct shunt_endpoint actual; /* where the client's end is connected to */
+	struct shunt_endpoint source; /* the client's own address, as its socket has it */
+	__u32 flags;		      /* enum shunt_pair_flags */
+	__u32 reason;		      /* enum shunt_reason */
+	__u32 mesh;		      /* slot in shunt_meshes */
+	__u32 backoff;		      /* walks to pass before it may be adopted again */
+	__u32 adoptions;
+	__u64 opened_at; /* connect(), CLOCK_MONOTONIC, in ns; 0: not known */
+	__u64 established_at;
+	struct shunt_end end[SHUNT_ENDS];
+};
+_Static_assert(sizeof(struct shunt_end) == 128, "ABI");
+_Static_assert(sizeof(struct shunt_pair) == 96 + 2 * 128, "ABI");
+
+/* shunt_syns: numbers of a handshake -> the listener that answered it. An entry that is pushed out
+ * costs its connection the splicing, nothing else. */
+struct shunt_syn {
+	__u64 cgroup;
+	__u64 program; /* key of shunt_programs; 0: not known */
+	__u32 netns;
+	__u32 blocking; /* the listener is in blocking mode */
+};
+
+/* shunt_listeners: socket cookie of a listener -> who called listen(). An entry that is pushed out
+ * is found again by the scan. */
+struct shunt_listener {
+	__u64 program;
+	__u32 pid;
+	__u32 pad;
+};
+
+/* shunt_halves: the end of an older connection that the walk passed by first. */
+struct shunt_half {
+	__u64 sock;
+	__u64 cgroup;
+	__u64 program;
+	__u32 netns;
+	__u32 pid;
+	__u32 end; /* enum shunt_end_index */
+	__u32 pad;
+};
+
+/* What the walk says to who reads it, a byte for each socket that is not done with. */
+enum shunt_walk {
+	SHUNT_WALK_AGAIN = '!', /* at once: it is to be taken out or let in */
+	SHUNT_WALK_LATER = '.', /* it may want to be let in one day */
+};
+
+/* shunt_programs: executable -> what is known of it. Written by the agent. */
+#define SHUNT_PROGRAM_KEY(device, inode) ((__u64)(device) << 40 ^ (inode))
+enum shunt_program {
+	SHUNT_PROGRAM_FINE = 1,
+	SHUNT_PROGRAM_SUSPECT, /* it might read by splice(2) once it streams */
+	SHUNT_PROGRAM_SPLICES, /* it reads by splice(2) */
+	SHUNT_PROGRAM_NEVER,   /* splice_never names it */
+};
+
+/* shunt_control: one entry. Written by the agent. */
+struct shunt_control {
+	__u64 agent;	   /* kernel address of its task_struct … */
+	__u64 agent_start; /* … and start_time, by which the address is known to be still its */
+	__u32 queue_max;   /* limits.splice_queue, in bytes */
+	__u32 splice;	   /* some mesh splices, and the kernel can */
+	__u32 spilled;	   /* directions spilled now; written by the kernel half */
+	__u32 reason;	   /* enum shunt_reason, if .splice is not set */
+	__u32 generation;  /* of meshes, cgroups and programs; never 0 */
+	__u32 discover;	   /* the walk looks for connections older than the agent */
+	__u32 announce;	   /* the walk notes who reads it as the agent */
+	__u32 pad;
+};
+
+/* shunt_events: what the agent is asked to do, through a ring buffer. */
+enum shunt_event_kind {
+	SHUNT_EVENT_PROGRAM,  /* look at this executable: .program, .pid */
+	SHUNT_EVENT_LISTENER, /* nobody knows whose a listener is: scan */
+	SHUNT_EVENT_WALK, /* pass by the sockets of .netns: somebody is to be taken out or kicked */
+	SHUNT_EVENT_SPILLED, /* watch the readers until .spilled of shunt_control is 0 again */
+	SHUNT_EVENT_LEFT,    /* a pair left, and may alternate again one day: .netns */
+	SHUNT_EVENT_MAX,
+};
+
+struct shunt_event {
+	__u32 kind; /* enum shunt_event_kind */
+	__u32 netns;
+	__u32 pid;
+	__u32 pad;
+	__u64 program;
+};

@@ -8,7 +8,6 @@
 
 #include <bpf/bpf_helpers.h>
 
-#include "kernel.bpf.h"
 #include "source.bpf.h"
 
 int verdict;
@@ -16,7 +15,7 @@ __be32 source[4];
 
 static __always_inline void foretell(struct bpf_sock_addr *ctx, const __be32 dst[4])
 {
-	verdict = source_foretell((__u64)kernel_sock(ctx->sk), dst, source);
+	verdict = source_foretell(source_sock(ctx->sk), dst, source);
 }
 
 SEC("cgroup/connect4")

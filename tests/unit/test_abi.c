@@ -29,8 +29,17 @@ static const struct {
 	{"shunt_counters", 4, 8, BPF_MAP_TYPE_PERCPU_ARRAY},
 	{"shunt_socks", 4, sizeof(struct shunt_sock), BPF_MAP_TYPE_SK_STORAGE},
 	{"shunt_resolvers", 4, sizeof(struct shunt_resolvers), BPF_MAP_TYPE_SK_STORAGE},
-	{"shunt_handover", sizeof(struct shunt_handover_key), sizeof(struct shunt_handover),
+	{"shunt_pairs", sizeof(struct shunt_pair_key), sizeof(struct shunt_pair),
 	 BPF_MAP_TYPE_HASH},
+	{"shunt_ends", sizeof(struct shunt_end_key), 8, BPF_MAP_TYPE_SOCKHASH},
+	{"shunt_syns", sizeof(struct shunt_pair_key), sizeof(struct shunt_syn),
+	 BPF_MAP_TYPE_LRU_HASH},
+	{"shunt_halves", sizeof(struct shunt_pair_key), sizeof(struct shunt_half),
+	 BPF_MAP_TYPE_LRU_HASH},
+	{"shunt_listeners", 8, sizeof(struct shunt_listener), BPF_MAP_TYPE_LRU_HASH},
+	{"shunt_programs", 8, 4, BPF_MAP_TYPE_HASH},
+	{"shunt_control", 4, sizeof(struct shunt_control), BPF_MAP_TYPE_ARRAY},
+	{"shunt_events", 0, 0, BPF_MAP_TYPE_RINGBUF},
 };
 
 static struct shunt_bpf *skeleton;
@@ -66,12 +75,25 @@ static void test_maps_have_the_shape_of_the_abi(void **state)
 	assert_int_equal(n, sizeof(maps) / sizeof(maps[0]));
 }
 
-static void test_no_map_is_an_lru(void **state)
+/* What is pushed out of these costs a connection its splicing for a while, and nothing else. */
+static int is_hint(const struct bpf_map *map)
+{
+	static const char *const hints[] = {"shunt_syns", "shunt_halves", "shunt_listeners"};
+
+	for (size_t i = 0; i < sizeof(hints) / sizeof(hints[0]); i++)
+		if (!strcmp(bpf_map__name(map), hints[i]))
+			return 1;
+	return 0;
+}
+
+static void test_no_map_that_decides_is_an_lru(void **state)
 {
 	struct bpf_map *map;
 
 	bpf_object__for_each_map(map, skeleton->obj)
 	{
+		if (is_hint(map))
+			continue;
 		assert_int_not_equal(bpf_map__type(map), BPF_MAP_TYPE_LRU_HASH);
 		assert_int_not_equal(bpf_map__type(map), BPF_MAP_TYPE_LRU_PERCPU_HASH);
 	}
@@ -102,10 +124,22 @@ static void test_names_fit_and_carry_the_project(void **state)
 static void test_every_hook_is_there(void **state)
 {
 	static const char *const sections[] = {
-		"cgroup/connect4",     "cgroup/connect6",     "cgroup/sendmsg4",
-		"cgroup/sendmsg6",     "cgroup/recvmsg4",     "cgroup/recvmsg6",
-		"cgroup/getpeername4", "cgroup/getpeername6", "cgroup/getsockname4",
-		"cgroup/getsockname6", "cgroup/getsockopt",   "sockops",
+		"cgroup/connect4",
+		"cgroup/connect6",
+		"cgroup/sendmsg4",
+		"cgroup/sendmsg6",
+		"cgroup/recvmsg4",
+		"cgroup/recvmsg6",
+		"cgroup/getpeername4",
+		"cgroup/getpeername6",
+		"cgroup/getsockname4",
+		"cgroup/getsockname6",
+		"cgroup/getsockopt",
+		"sockops",
+		"sk_msg",
+		"iter/tcp",
+		"iter/task_file",
+		"tp_btf/sock_recv_length",
 	};
 
 	for (size_t i = 0; i < sizeof(sections) / sizeof(sections[0]); i++) {
@@ -116,7 +150,7 @@ static void test_every_hook_is_there(void **state)
 		{
 			found += !strcmp(bpf_program__section_name(program), sections[i]);
 		}
-		assert_int_equal(found, 1);
+		assert_true(found);
 	}
 }
 
@@ -124,7 +158,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_maps_have_the_shape_of_the_abi),
-		cmocka_unit_test(test_no_map_is_an_lru),
+		cmocka_unit_test(test_no_map_that_decides_is_an_lru),
 		cmocka_unit_test(test_names_fit_and_carry_the_project),
 		cmocka_unit_test(test_every_hook_is_there),
 	};

@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The connections that the kernel half keeps in mind.
+ * Reads from: the kernel half's iterators (bpf/flows.bpf.c).
+ * Writes to: JSON results, by way of flow.
+ */
+#include "flows.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent.h"
+#include "flow.h"
+#include "util/cleanup.h"
+#include "verbs.h"
+
+/* One answer is as long as the loop may well wait: some tens of milliseconds. */
+#define FLOWS_PAGE 512	 /* flows in it */
+#define FLOWS_LOOK 16384 /* flows looked at, if few of them are asked for */
+
+#define FLOWS_BUFFER 65536 /* twice what the kernel gives at a time */
+
+/* Records of one size from an iterator. */
+struct flows_records {
+	int fd;
+	size_t begin; /* buffer[begin … end) is read and not taken */
+	size_t end;
+	char buffer[FLOWS_BUFFER];
+};
+
+struct flows_filter {
+	char *mesh;
+	char *cgroup;
+	uint32_t pid;
+	__be16 port;
+	int state; /* enum shunt_state, or -1 */
+};
+
+struct flows_reader {
+	unsigned int id;
+	struct flows_filter filter;
+	bool users_known;
+	struct shunt_user *users; /* by socket */
+	size_t n_users;
+	struct flows_records records;
+};
+
+/* Returns the next record, or NULL at the end, which is *@ret_error = 0, or on failure. */
+static const void *flows_next(struct flows_records *records, size_t size, int *ret_error)
+{
+	const void *record;
+
+	*ret_error = 0;
+	while (records->end - records->begin < size) {
+		ssize_t n;
+
+		memmove(records->buffer, records->buffer + records->begin,
+			records->end - records->begin);
+		records->end -= records->begin;
+		records->begin = 0;
+		n = read(records->fd, records->buffer + records->end,
+			 sizeof(records->buffer) - records->end);
+		/* EAGAIN: it has looked at a million things, and none was to be told. */
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			continue;
+		if (n < 0)
+			*ret_error = -errno;
+		if (n <= 0)
+			return NULL;
+		records->end += n;
+	}
+	record = records->buffer + records->begin;
+	records->begin += size;
+	return record;
+}
+
+static int flows_compare_users(const void *a, const void *b)
+{
+	const struct shunt_user *one = a, *other = b;
+
+	return (one->sock > other->sock) - (one->sock < other->sock);
+}
+
+/* Who has which socket open. A scan of all files of the host: only if somebody wants to know. */
+static int flows_read_users(struct flows_reader *reader, const struct loader *loader)
+{
+	_cleanup_free_ struct flows_records *records = malloc(sizeof(*records));
+	const struct shunt_user *user;
+	size_t allocated = 0;
+	int r = 0;
+
+	reader->users_known = true;
+	if (!records)
+		return -ENOMEM;
+	records->begin = records->end = 0;
+	records->fd = loader_open_users(loader);
+	if (records->fd < 0)
+		return records->fd;
+	while (!r && (user = flows_next(records, sizeof(*user), &r))) {
+		if (reader->n_users == allocated) {
+			size_t wanted = allocated ? 2 * allocated : 256;
+			void *users = reallocarray(reader->users, wanted, sizeof(*user));
+
+			if (!users) {
+				r = -ENOMEM;
+				break;
+			}
+			reader->users = users;
+			allocated = wanted;
+		}
+		reader->users[reader->n_users++] = *user;
+	}
+	close(records->fd);
+	if (reader->n_users)
+		qsort(reader->users, reader->n_users, sizeof(*user), flows_compare_users);
+	return r;
+}
+
+/* The process that wrote last. Of an end that did not write, or not since Shunt looks: one that has
+ * the socket open. 0: nobody has. */
+static int flows_find_pid(struct flows_reader *reader, const struct loader *loader,
+			  const struct shunt_flow *flow, enum shunt_end_index end, uint32_t *ret)
+{
+	const struct shunt_user key = {.sock = flow->pair.end[end].sock};
+	const struct shunt_user *user;
+	int r = 0;
+
+	*ret = flow->pair.end[end].pid;
+	/* Without its numbers the socket at that address may be another's. */
+	if (*ret || !flow->tcp[end].state)
+		return 0;
+	if (!reader->users_known)
+		r = flows_read_users(reader, loader);
+	user = r || !reader->n_users ? NULL
+				     : bsearch(&key, reader->users, reader->n_users, sizeof(key),
+					       flows_compare_users);
+	*ret = user ? user->pid : 0;
+	return r;
+}
+
+static struct flows_reader *flows_reader_free(struct flows_reader *reader)
+{
+	if (!reader)
+		return NULL;
+	if (reader->records.fd >= 0)
+		close(reader->records.fd);
+	free(reader->filter.mesh);
+	free(reader->filter.cgroup);
+	free(reader->users);
+	free(reader);
+	return NULL;
+}
+
+CLEANUP_DEFINE(struct flows_reader *, flows_reader_free)
+#define _cleanup_reader_ _cleanup_(cleanup_flows_reader_free)
+
+void flows_deinit(struct flows *flows)
+{
+	while (flows->n_readers)
+		flows_reader_free(flows->readers[--flows->n_readers]);
+}
+
+static struct flows_reader *flows_take(struct flows *flows, size_t i)
+{
+	struct flows_reader *reader = flows->readers[i];
+
+	memmove(&flows->readers[i], &flows->readers[i + 1],
+		(--flows->n_readers - i) * sizeof(flows->readers[0]));
+	return reader;
+}
+
+static void flows_put(struct flows *flows, struct flows_reader *reader)
+{
+	if (flows->n_readers == FLOWS_READERS)
+		flows_reader_free(flows_take(flows, 0));
+	flows->readers[flows->n_readers++] = reader;
+}
+
+/* The filters of a question. */
+
+static int flows_wrong(char **ret_error, const char *what)
+{
+	*ret_error = strdup(what);
+	return -EINVAL;
+}
+
+static int flows_parse_state(const json_t *value, int *ret)
+{
+	const char *name = json_string_value(value);
+
+	*ret = name ? flow_parse_state(name) : -1;
+	return value && *ret < 0 ? -EINVAL : 0;
+}
+
+static int flows_parse_number(const json_t *value, json_int_t max, json_int_t *ret)
+{
+	*ret = json_integer_value(value);
+	return value && (*ret < 1 || *ret > max) ? -EINVAL : 0;
+}
+
+static int flows_parse(struct agent *agent, const json_t *request, struct flows_filter *ret,
+		       char **ret_error)
+{
+	const json_t *mesh = json_object_get(request, "mesh");
+	const json_t *cgroup = json_object_get(request, "cgroup");
+	json_int_t pid, port;
+
+	if (mesh && !json_is_string(mesh))
+		return flows_wrong(ret_error, "mesh: the name of a mesh is needed");
+	if (cgroup && (!json_is_string(cgroup) || *json_string_value(cgroup) != '/'))
+		return flows_wrong(ret_error, "cgroup: a path that begins with / is needed");
+	if (flows_parse_number(json_object_get(request, "pid"), INT32_MAX, &pid))
+		return flows_wrong(ret_error, "pid: a process number is needed");
+	if (flows_parse_number(json_object_get(request, "port"), UINT16_MAX, &port))
+		return flows_wrong(ret_error, "port: a number from 1 to 65535 is needed");
+	if (flows_parse_state(json_object_get(request, "state"), &ret->state))
+		return flows_wrong(ret_error,
+				   "state: there are plain, ready, spliced, spilled and left");
+	ret->pid = pid;
+	ret->port = htons(port);
+	if (mesh && !(ret->mesh = strdup(json_string_value(mesh))))
+		return -ENOMEM;
+	if (cgroup && !(ret->cgroup = verbs_cgroup_path(agent, json_string_value(cgroup))))
+		return -ENOMEM;
+	return 0;
+}
+
+static bool flows_is_below(const struct cgroup_node *node, const char *path)
+{
+	size_t len = strlen(path);
+
+	if (!node || strncmp(node->path, path, len) != 0)
+		return false;
+	return !node->path[len] || node->path[len] == '/' || !strcmp(path, "/");
+}
+
+static bool flows_is_wanted(const struct flows_filter *filter, const struct flow *flow)
+{
+	const struct shunt_pair *pair = &flow->record->pair;
+
+	if (filter->mesh && (!flow->mesh || strcmp(flow->mesh, filter->mesh) != 0))
+		return false;
+	if (filter->cgroup && !flows_is_below(flow->cgroups[SHUNT_CLIENT], filter->cgroup) &&
+	    !flows_is_below(flow->cgroups[SHUNT_SERVER], filter->cgroup))
+		return false;
+	if (filter->pid && flow->pids[SHUNT_CLIENT] != filter->pid &&
+	    flow->pids[SHUNT_SERVER] != filter->pid)
+		return false;
+	if (filter->port && pair->dialled.port != filter->port &&
+	    pair->actual.port != filter->port && pair->source.port != filter->port)
+		return false;
+	return filter->state < 0 || (int)pair->end[SHUNT_CLIENT].state == filter->state ||
+	       (int)pair->end[SHUNT_SERVER].state == filter->state;
+}
+
+/* Adds the flow to @array if it is asked for. */
+static int flows_add(struct flows_reader *reader, struct flow_names *names,
+		     const struct shunt_flow *record, json_t *array)
+{
+	const struct loader *loader = names->agent->loader;
+	struct flow flow;
+	int r = 0;
+
+	flow_resolve(names, record, &flow);
+	for (int end = 0; !r && end < SHUNT_ENDS; end++)
+		r = flows_find_pid(reader, loader, record, end, &flow.pids[end]);
+	if (r || !flows_is_wanted(&reader->filter, &flow))
+		return r;
+	return json_array_append_new(array, flow_describe(names, &flow)) ? -ENOMEM : 0;
+}
+
+/* *@ret_more: there may be more. */
+static int flows_read_page(struct flows_reader *reader, struct agent *agent, json_t *array,
+			   bool *ret_more)
+{
+	const struct shunt_flow *flow = NULL;
+	struct flow_names names;
+	int r;
+
+	r = flow_names_init(&names, agent);
+	for (size_t i = 0; !r && i < FLOWS_LOOK && json_array_size(array) < FLOWS_PAGE; i++) {
+		flow = flows_next(&reader->records, sizeof(*flow), &r);
+		if (!flow)
+			break;
+		r = flows_add(reader, &names, flow, array);
+	}
+	flow_names_deinit(&names);
+	*ret_more = flow;
+	return r;
+}
+
+static int flows_begin(struct agent *agent, const json_t *request, struct flows_reader **ret,
+		       char **ret_error)
+{
+	_cleanup_reader_ struct flows_reader *reader = malloc(sizeof(*reader));
+	int r;
+
+	if (!reader)
+		return -ENOMEM;
+	memset(reader, 0, offsetof(struct flows_reader, records.buffer));
+	reader->records.fd = -1;
+	r = flows_parse(agent, request, &reader->filter, ret_error);
+	if (r)
+		return r;
+	reader->records.fd = loader_open_flows(agent->loader);
+	if (reader->records.fd < 0)
+		return reader->records.fd;
+	reader->id = ++agent->flows.last_id;
+	*ret = TAKE_PTR(reader);
+	return 0;
+}
+
+static int flows_resume(struct flows *flows, const json_t *next, struct flows_reader **ret,
+			char **ret_error)
+{
+	for (size_t i = 0; i < flows->n_readers; i++) {
+		if (flows->readers[i]->id == json_integer_value(next)) {
+			*ret = flows_take(flows, i);
+			return 0;
+		}
+	}
+	return flows_wrong(ret_error,
+			   "the rest of this answer is gone: too many asked meanwhile; ask again");
+}
+
+int flows_answer(void *user, const json_t *request, json_t **ret_result, char **ret_error)
+{
+	const json_t *next = json_object_get(request, "next");
+	_cleanup_reader_ struct flows_reader *reader = NULL;
+	struct agent *agent = user;
+	json_t *array;
+	bool more;
+	int r;
+
+	if (verbs_need_redirect(agent, ret_error))
+		return -ENOTCONN;
+	r = next ? flows_resume(&agent->flows, next, &reader, ret_error)
+		 : flows_begin(agent, request, &reader, ret_error);
+	if (r)
+		return r;
+	array = json_array();
+	r = flows_read_page(reader, agent, array, &more);
+	if (r) {
+		json_decref(array);
+		return r;
+	}
+	*ret_result = json_pack("{s:o, s:o}", "flows", array, "next",
+				more ? json_integer(reader->id) : json_null());
+	if (more)
+		flows_put(&agent->flows, TAKE_PTR(reader));
+	return *ret_result ? 0 : -ENOMEM;
+}

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What an executable says of how its program reads from sockets.
+ * Reads from: /proc/PID/exe, the path and the file.
+ * Writes to: nothing.
+ */
+#include "program.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <gelf.h>
+#include <limits.h>
+#include <string.h>
+
+#include "util/cleanup.h"
+#include "util/glob.h"
+
+#define DELETED " (deleted)" /* the kernel's word behind the path of what was unlinked */
+
+static void cleanup_elf(Elf **elf)
+{
+	elf_end(*elf);
+}
+
+/* The path goes with the file that is open, whatever the process executes by now. */
+static int program_read_path(int fd, char **ret)
+{
+	char link[64], path[PATH_MAX];
+	size_t deleted = strlen(DELETED);
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, path, sizeof(path) - 1);
+	if (n < 0)
+		return -errno;
+	path[n] = '\0';
+	if ((size_t)n > deleted && !strcmp(path + n - deleted, DELETED))
+		path[n - deleted] = '\0';
+	*ret = strdup(path);
+	return *ret ? 0 : -ENOMEM;
+}
+
+static bool program_is_named(const struct config_globs *globs, const char *path)
+{
+	for (size_t i = 0; i < globs->n; i++)
+		if (glob_match(globs->items[i].pattern, path))
+			return true;
+	return false;
+}
+
+/* @imported: only what comes from elsewhere. Which version of it does not matter. */
+static bool program_has_symbol(Elf *elf, Elf_Scn *section, const GElf_Shdr *header,
+			       const char *name, bool imported)
+{
+	Elf_Data *data = elf_getdata(section, NULL);
+	GElf_Sym symbol;
+
+	for (int i = 0; data && gelf_getsym(data, i, &symbol); i++) {
+		const char *found = elf_strptr(elf, header->sh_link, symbol.st_name);
+
+		if (found && !strcmp(found, name) && (!imported || symbol.st_shndx == SHN_UNDEF))
+			return true;
+	}
+	return false;
+}
+
+static bool program_has_interpreter(Elf *elf)
+{
+	GElf_Phdr segment;
+	size_t n;
+
+	if (elf_getphdrnum(elf, &n))
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (gelf_getphdr(elf, i, &segment) && segment.p_type == PT_INTERP)
+			return true;
+	return false;
+}
+
+static enum shunt_program program_look_into(Elf *elf)
+{
+	/* Without a dynamic linker nothing is imported: its own symbols tell, if it kept them. */
+	bool dynamic = program_has_interpreter(elf);
+	GElf_Word table = dynamic ? SHT_DYNSYM : SHT_SYMTAB;
+	bool sections = false, symbols = false, splices = false;
+	GElf_Shdr header;
+	Elf_Scn *section = NULL;
+	size_t names;
+
+	if (elf_kind(elf) != ELF_K_ELF)
+		return SHUNT_PROGRAM_SUSPECT;
+	if (elf_getshdrstrndx(elf, &names))
+		return SHUNT_PROGRAM_SPLICES;
+	while ((section = elf_nextscn(elf, section))) {
+		const char *name = NULL;
+
+		if (gelf_getshdr(section, &header))
+			name = elf_strptr(elf, names, header.sh_name);
+		if (!name)
+			continue;
+		sections = true;
+		if (!strcmp(name, ".go.buildinfo") || !strcmp(name, ".note.go.buildid"))
+			return SHUNT_PROGRAM_SPLICES;
+		if (header.sh_type != table)
+			continue;
+		symbols = true;
+		splices |= program_has_symbol(elf, section, &header, "splice", dynamic);
+	}
+	/* Packed, for one: it may be a Go program as well. */
+	if (!sections)
+		return SHUNT_PROGRAM_SPLICES;
+	return symbols && !splices ? SHUNT_PROGRAM_FINE : SHUNT_PROGRAM_SUSPECT;
+}
+
+static enum shunt_program program_look_at(int path_fd)
+{
+	_cleanup_(cleanup_elf) Elf *elf = NULL;
+	_cleanup_close_ int fd = -1;
+	char link[64];
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", path_fd);
+	fd = open(link, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || elf_version(EV_CURRENT) == EV_NONE)
+		return SHUNT_PROGRAM_SUSPECT;
+	/* Not mapped: a file that is cut short meanwhile would be a SIGBUS. */
+	elf = elf_begin(fd, ELF_C_READ, NULL);
+	return program_look_into(elf);
+}
+
+int program_classify(uint32_t pid, const struct config *config, enum shunt_program *ret,
+		     char **ret_path)
+{
+	_cleanup_free_ char *path = NULL;
+	_cleanup_close_ int fd = -1;
+	char link[64];
+	int r;
+
+	snprintf(link, sizeof(link), "/proc/%u/exe", pid);
+	fd = open(link, O_PATH | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? -ESRCH : -errno;
+	r = program_read_path(fd, &path);
+	if (r)
+		return r;
+	*ret = program_is_named(&config->splice_never, path) ? SHUNT_PROGRAM_NEVER
+							     : program_look_at(fd);
+	*ret_path = TAKE_PTR(path);
+	return 0;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The agent's part in splicing: looks at programs that the kernel half asks about, and passes by
+ * the sockets of a network namespace where some are to be taken out, told something or let in. What
+ * the kernel half can do alone it does; this makes it prompt. docs/SPLICING.md.
+ */
+#pragma once
+
+#include <uv.h>
+
+#include "enrol.h"
+#include "loader.h"
+
+struct splice;
+
+/* All are borrowed. On success the kernel half may splice from splice_apply() on. */
+int splice_new(uv_loop_t *loop, struct loader *loader, struct splice **ret);
+/* Leaves the kernel half as it is. Handles are closed in later turns of the loop. */
+void splice_close(struct splice *splice);
+
+/* Puts @config in force, at start and on reload: connections that are outside the scope now go back
+ * to TCP, those that are inside are looked for. @enrol: whose network namespaces there are. */
+int splice_apply(struct splice *splice, const struct config *config, const char *cgroup_root,
+		 struct enrol *enrol);
+/* From now on everything goes back to TCP. */
+void splice_stop(struct splice *splice);
+/* Passes by all sockets once more: nobody is left in the sockhash who can be taken out. Returns how
+ * many could not be yet. */
+unsigned splice_drain(struct splice *splice);

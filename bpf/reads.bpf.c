@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * tp_btf/sock_recv_length: attached by the agent while some direction is spilled, and only then,
+ * since it runs for every recv() of the host. Sees a reader come to the boundary between what was
+ * spliced and what went by TCP, and asks the agent for its kick.
+ * Reads from: shunt_pairs. Writes to: shunt_pairs, counters, events.
+ */
+#include <linux/bpf.h>
+#include <linux/in.h>
+
+#include <bpf/bpf_tracing.h>
+
+#include "pair.bpf.h"
+
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(shunt_reads, struct sock *sk, int length, int flags)
+{
+	struct tcp_sock *me;
+	struct pair_view view;
+	__u32 kick;
+
+	if (sk->__sk_common.skc_state == 0 || !sk->sk_user_data || sk->sk_protocol != IPPROTO_TCP)
+		return 0;
+	me = bpf_skc_to_tcp_sock(sk);
+	/* The socket is not locked, so the numbers may be torn; then its next read is seen. */
+	if (!me || !pair_find(tcp_numbers(me), tcp_likely_end(me), &view))
+		return 0;
+	if (pair_state(view.peer) != SHUNT_STATE_SPILLED || !tcp_queue_empty(me) ||
+	    me->rcv_nxt == me->copied_seq)
+		return 0;
+	kick = SHUNT_PAIR_KICK << view.end;
+	if (pair_set(view.pair, kick) & kick)
+		return 0;
+	count(SHUNT_COUNTER_splice_drained);
+	pair_event(SHUNT_EVENT_WALK, view.me->netns, 0, 0);
+	return 0;
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Takes the ends of a pair that went back to TCP out of the sockhash, and tells readers what
+ * nothing else would. Runs where the socket's lock is held: in sockops for a segment that is sent,
+ * and in the walk that the agent makes.
+ */
+#pragma once
+
+#include "pair.bpf.h"
+
+/* How many use a socket's psock while no send() and no recv() is under way: the sockhash. */
+#define SETTLE_IDLE 1
+
+/*
+ * Deleting a socket from the sockhash throws away what is queued for it, so it needs the proof that
+ * nothing is and nothing can be: LEFT. A direction becomes LEFT
+ *  - in its writer's own send(), which found the reader's queue empty and itself alone: nothing of
+ *    it is under way, and whoever comes later finds the new state (sk_msg);
+ *  - here, under the writer's lock and with its psock idle: a send() that has decided to redirect
+ *    did so under this lock, and holds the psock until its message has arrived;
+ *  - here, under the reader's lock, from SPILLED: no send() redirects in that state without
+ * changing it first, so one exchange decides who was first; those from before hold the writer's
+ * psock.
+ */
+static __always_inline void settle_own(const struct pair_view *view, struct tcp_sock *me,
+				       struct tcp_sock *peer)
+{
+	__u32 state = pair_state(view->me);
+
+	if (state == SHUNT_STATE_READY ||
+	    ((state == SHUNT_STATE_SPLICED || state == SHUNT_STATE_SPILLED) &&
+	     tcp_users(me) <= SETTLE_IDLE && tcp_queue_empty(peer)))
+		pair_turn(view->me, state, SHUNT_STATE_LEFT);
+}
+
+static __always_inline void settle_peer(const struct pair_view *view, struct tcp_sock *me,
+					struct tcp_sock *peer)
+{
+	if (pair_state(view->peer) != SHUNT_STATE_SPILLED || tcp_users(peer) > SETTLE_IDLE ||
+	    !tcp_queue_empty(me))
+		return;
+	if (pair_turn(view->peer, SHUNT_STATE_SPILLED, SHUNT_STATE_LEFT)) {
+		pair_leave(view->pair, SHUNT_REASON_spilled);
+		pair_set(view->pair, SHUNT_PAIR_KICK << view->end);
+	}
+}
+
+/* Do bytes of TCP lie unread? A FIN has a number too, and is none. */
+static __always_inline bool settle_unread(struct tcp_sock *tp)
+{
+	__u8 state = tcp_sk(tp)->__sk_common.skc_state;
+	__u32 unread = tp->rcv_nxt - tp->copied_seq;
+
+	if (state == BPF_TCP_ESTABLISHED || state == BPF_TCP_FIN_WAIT1 ||
+	    state == BPF_TCP_FIN_WAIT2)
+		return unread;
+	return unread > 1;
+}
+
+/*
+ * Brings the socket as far out of the sockhash as can be proven now. Returns whether it is out.
+ */
+static __always_inline bool settle(const struct pair_view *view, struct tcp_sock *me)
+{
+	struct tcp_sock *peer = tcp_at(view->peer->sock);
+	__u32 member = SHUNT_PAIR_MEMBER << view->end;
+	struct shunt_end_key key;
+
+	if (!(pair_flags(view->pair) & member))
+		return true;
+	if (pair_flags(view->pair) & SHUNT_PAIR_ADOPT) /* a walk is about to let both in */
+		return false;
+	/* The peer sent by TCP although it was ready to splice: it was not in when it began. */
+	if (settle_unread(me) && pair_state(view->peer) == SHUNT_STATE_READY &&
+	    pair_turn(view->peer, SHUNT_STATE_READY, SHUNT_STATE_LEFT))
+		pair_leave(view->pair, SHUNT_REASON_behind);
+	settle_peer(view, me, peer);
+	if (pair_flags(view->pair) & SHUNT_PAIR_LEAVE)
+		settle_own(view, me, peer);
+	if (pair_state(view->peer) != SHUNT_STATE_LEFT || pair_state(view->me) != SHUNT_STATE_LEFT)
+		return false;
+	key = pair_end_key(view, view->end);
+	if (pair_clear(view->pair, member) & member) {
+		bpf_map_delete_elem(&shunt_ends, &key);
+		count(SHUNT_COUNTER_splice_taken_out);
+		/* Some kernels did not count these bytes for a program that asked while the socket
+		 * was a member (FIONREAD): it may have turned away. */
+		if (settle_unread(me))
+			pair_set(view->pair, SHUNT_PAIR_KICK << view->end);
+	}
+	return true;
+}
+
+/* Is an edge due now? For a reader at the boundary between its two queues, or one that was told
+ * that there was nothing. */
+static __always_inline bool settle_owes_kick(const struct pair_view *view, struct tcp_sock *me)
+{
+	__u32 kick = SHUNT_PAIR_KICK << view->end;
+
+	if (!(pair_flags(view->pair) & kick) || !tcp_queue_empty(me))
+		return false;
+	if (!(pair_clear(view->pair, kick) & kick) || !settle_unread(me))
+		return false;
+	view->me->kicks++;
+	count(SHUNT_COUNTER_splice_kicked);
+	return true;
+}

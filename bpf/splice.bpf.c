@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * sk_msg: splices what one end of a pair writes, or lets it pass to TCP. Runs in the writer's
+ * context and holds its socket's lock.
+ * Reads from: shunt_pairs, shunt_control, shunt_meshes, shunt_programs, both sockets.
+ * Writes to: the queue of the peer's socket, shunt_pairs, counters, events.
+ */
+#include <asm/unistd.h>
+#include <linux/bpf.h>
+#include <linux/ptrace.h>
+
+#include <bpf/bpf_tracing.h>
+
+#include "scope.bpf.h"
+
+#define MSG_OOB 1
+
+#if defined(__TARGET_ARCH_x86)
+#define SPLICE_REGS_CALL(regs) ((regs)->orig_rax)
+#elif defined(__TARGET_ARCH_arm64)
+#define SPLICE_REGS_CALL(regs) (((struct user_pt_regs *)(regs))->regs[8])
+#else
+#error "how does this architecture keep the number of the system call?"
+#endif
+
+/* How many use the psock while this program runs: the sockhash, and the send() that it runs in. */
+#define SPLICE_ALONE 2
+
+/* Who is it that writes? The same process as last time, nearly always. */
+static __always_inline void splice_note_writer(const struct pair_view *view)
+{
+	struct shunt_end *me = view->me;
+	__u32 pid = bpf_get_current_pid_tgid() >> 32;
+	struct task_struct *task;
+	struct inode *inode;
+
+	if (me->pid == pid && me->program)
+		return;
+	task = (struct task_struct *)bpf_get_current_task();
+	inode = BPF_CORE_READ(task, mm, exe_file, f_inode);
+	me->pid = pid;
+	if (inode)
+		me->program = SHUNT_PROGRAM_KEY(BPF_CORE_READ(inode, i_sb, s_dev),
+						BPF_CORE_READ(inode, i_ino));
+	view->peer->checked = 0; /* it may read otherwise than the one before */
+	if (!scope_program(me->program))
+		pair_event(SHUNT_EVENT_PROGRAM, 0, pid, me->program);
+}
+
+/* Does the send() that this program runs in carry urgent data? Its flags are only to be had from
+ * the registers that the system call was made with; io_uring's flags are not there. */
+static __always_inline bool splice_urgent(void)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+
+	switch (SPLICE_REGS_CALL(regs)) {
+	case __NR_sendto:
+	case __NR_sendmmsg:
+		return PT_REGS_PARM4_SYSCALL(regs) & MSG_OOB;
+	case __NR_sendmsg:
+		return PT_REGS_PARM3_SYSCALL(regs) & MSG_OOB;
+	default:
+		return false;
+	}
+}
+
+/* Why this pair has to leave the sockhash: enum shunt_reason, 0 if it may stay. */
+static __always_inline __u32 splice_veto(const struct pair_view *view, struct tcp_sock *me,
+					 struct tcp_sock *peer, __u32 generation)
+{
+	struct shunt_pair *pair = view->pair;
+	__u32 flags = pair_flags(pair), veto;
+	__u64 client = pair->end[SHUNT_CLIENT].cgroup, server = pair->end[SHUNT_SERVER].cgroup;
+
+	if (flags & SHUNT_PAIR_LEAVE)
+		return pair->reason ? pair->reason : SHUNT_REASON_disabled;
+	veto = tcp_veto(me);
+	if (!veto)
+		veto = tcp_veto(peer);
+	if (veto || view->me->checked == generation)
+		return veto;
+	veto = scope_program_veto(view->peer->program);
+	if (!veto)
+		veto = scope_veto(client, server,
+				  pair->end[SHUNT_CLIENT].netns == pair->end[SHUNT_SERVER].netns,
+				  flags & SHUNT_PAIR_SIDECAR);
+	if (!veto)
+		view->me->checked = generation;
+	return veto;
+}
+
+/* Does this direction go on and on without an answer? */
+static __always_inline bool splice_is_stream(const struct pair_view *view, __u32 size)
+{
+	struct shunt_end *me = view->me;
+	__u64 now = 0;
+	bool suspect;
+
+	if (view->peer->run_messages) {
+		view->peer->run_messages = 0;
+		view->peer->run_bytes = 0;
+	}
+	me->run_messages++;
+	me->run_bytes += size;
+	if (me->run_messages == 1 || me->run_messages % SPLICE_STREAM_MESSAGES == 0)
+		now = bpf_ktime_get_ns();
+	if (me->run_messages == 1)
+		me->run_began = now;
+	suspect = me->run_bytes > SPLICE_SUSPECT_BYTES && me->run_bytes > size &&
+		  scope_program(view->peer->program) == SHUNT_PROGRAM_SUSPECT;
+	return splice_streams(now ? me->run_messages : 0, me->run_bytes, now - me->run_began,
+			      suspect);
+}
+
+static __always_inline void splice_account(struct shunt_end *me, __u32 size, bool redirected)
+{
+	if (redirected) {
+		me->spliced_messages++;
+		me->spliced_bytes += size;
+		count(SHUNT_COUNTER_splice_messages);
+		count_by(SHUNT_COUNTER_splice_bytes, size);
+	} else {
+		me->plain_messages++;
+		me->plain_bytes += size;
+		count(SHUNT_COUNTER_splice_plain_messages);
+		count_by(SHUNT_COUNTER_splice_plain_bytes, size);
+	}
+}
+
+/* Carries out a change of state; false: somebody else changed it first. */
+static __always_inline bool splice_turn(const struct pair_view *view,
+					const struct splice_verdict *verdict, __u32 from)
+{
+	struct shunt_end *me = view->me;
+
+	if (!pair_turn(me, from, verdict->state))
+		return false;
+	switch (verdict->state) {
+	case SHUNT_STATE_SPLICED:
+		if (!me->cut_overs) {
+			me->cut_overs++;
+			count(SHUNT_COUNTER_splice_cut_over);
+		} else {
+			me->rejoins++;
+			count(SHUNT_COUNTER_splice_rejoined);
+		}
+		break;
+	case SHUNT_STATE_SPILLED:
+		me->spills++;
+		count(SHUNT_COUNTER_splice_spilled);
+		pair_event(SHUNT_EVENT_SPILLED, view->peer->netns, 0, 0);
+		break;
+	default:
+		pair_leave(view->pair, verdict->reason);
+		pair_event(SHUNT_EVENT_LEFT, view->peer->netns, 0, 0);
+		break;
+	}
+	return true;
+}
+
+/* Puts the message into the peer's queue. The peer may have closed: then it goes by TCP. */
+static __always_inline bool splice_redirect(struct sk_msg_md *msg, const struct pair_view *view)
+{
+	struct shunt_end_key key = pair_end_key(view, !view->end);
+
+	return bpf_msg_redirect_hash(msg, &shunt_ends, &key, BPF_F_INGRESS) == SK_PASS;
+}
+
+/* Returns whether the message was redirected. */
+static __always_inline bool splice_send(struct sk_msg_md *msg, struct tcp_sock *me,
+					const struct pair_view *view)
+{
+	struct shunt_control *control = pair_control();
+	struct splice_verdict verdict;
+	struct tcp_sock *peer;
+	__u32 from = pair_state(view->me);
+	__u8 state = tcp_sk(me)->__sk_common.skc_state;
+
+	splice_note_writer(view);
+	if (!control || from == SHUNT_STATE_PLAIN || from == SHUNT_STATE_LEFT)
+		return false;
+	/* After the own shutdown(SHUT_WR) TCP has to refuse, and would not be asked. */
+	if (state != BPF_TCP_ESTABLISHED && state != BPF_TCP_CLOSE_WAIT)
+		return false;
+	peer = tcp_at(view->peer->sock);
+	struct splice_view now = {
+		.state = from,
+		.veto = splice_veto(view, me, peer, control->generation),
+		.now = splice_urgent(),
+		/* Both count the same bytes, so this also says that all has arrived. Whether it was
+		 * acknowledged too need not matter: on a pair that talks back and forth the
+		 * acknowledgement waits for a segment that will not come. */
+		.read = peer->copied_seq == me->write_seq,
+		.empty = tcp_queue_empty(peer),
+		.alone = tcp_users(me) == SPLICE_ALONE,
+		.size = msg->size,
+		.queued = tcp_sk(peer)->sk_backlog.rmem_alloc.counter,
+		.limit = splice_limit(tcp_sk(peer)->sk_rcvbuf, tcp_sk(me)->sk_sndbuf,
+				      control->queue_max),
+	};
+
+	if (now.now)
+		now.veto = SHUNT_REASON_urgent;
+	else if (splice_is_stream(view, msg->size) && !now.veto)
+		now.veto = SHUNT_REASON_stream;
+	splice_decide(&now, &verdict);
+	if (verdict.state != from && !splice_turn(view, &verdict, from))
+		return false;
+	return verdict.redirect && splice_redirect(msg, view);
+}
+
+SEC("sk_msg")
+int shunt_splice(struct sk_msg_md *msg)
+{
+	struct tcp_sock *me = msg->sk ? bpf_skc_to_tcp_sock(msg->sk) : NULL;
+	struct pair_view view;
+
+	if (!me || !pair_find(tcp_numbers(me), tcp_likely_end(me), &view))
+		return SK_PASS;
+	splice_account(view.me, msg->size, splice_send(msg, me, &view));
+	return SK_PASS;
+}

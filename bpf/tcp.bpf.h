@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What the kernel knows of a TCP socket: its own numbers, its queues, its program's wishes.
+ *
+ * A struct tcp_sock * here is one that the verifier knows the type of, so that its fields are plain
+ * loads: from bpf_skc_to_tcp_sock() for a socket of the context, from tcp_at() for one known by its
+ * address.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "kernel.bpf.h"
+#include "shunt/abi.h"
+
+#define TCP_O_NONBLOCK 04000   /* asm-generic/fcntl.h; the same on x86, arm64, s390 and riscv */
+#define TCP_PSOCK_MASK (~7ull) /* flags in the low bits of sk_user_data: <net/sock.h> */
+
+/* Since 6.2. The pointer may be stale: loads through it are checked, and give 0 where nothing is.
+ */
+extern void *bpf_rdonly_cast(void *object, __u32 type) __ksym __weak;
+
+static __always_inline struct tcp_sock *tcp_at(__u64 address)
+{
+	return bpf_rdonly_cast((void *)address, bpf_core_type_id_kernel(struct tcp_sock));
+}
+
+static __always_inline struct sock *tcp_sk(struct tcp_sock *tp)
+{
+	return (struct sock *)tp;
+}
+
+/*
+ * The first sequence numbers of a connection, from either of its sockets at any time: what has been
+ * acknowledged or received grows by the same steps as the sequence number does. The SYN of the end
+ * that dialled counts as acknowledged, so for that end .own is one less than for the other.
+ * The socket must be locked, or the two may not belong together.
+ */
+struct tcp_numbers {
+	__u32 own;
+	__u32 peer;
+};
+
+static __always_inline struct tcp_numbers tcp_numbers(struct tcp_sock *tp)
+{
+	struct tcp_numbers numbers = {
+		.own = tp->snd_una - (__u32)tp->bytes_acked,
+		.peer = tp->rcv_nxt - (__u32)tp->bytes_received,
+	};
+
+	return numbers;
+}
+
+/* The key of the pair, if the socket is its @end. */
+static __always_inline struct shunt_pair_key tcp_pair_key(struct tcp_numbers numbers, __u32 end)
+{
+	struct shunt_pair_key key;
+
+	if (end == SHUNT_CLIENT) {
+		key.client = numbers.own + 1;
+		key.server = numbers.peer;
+	} else {
+		key.client = numbers.peer;
+		key.server = numbers.own;
+	}
+	return key;
+}
+
+/* Which end it most likely is: an accepted socket has its listener's backlog. */
+static __always_inline __u32 tcp_likely_end(struct tcp_sock *tp)
+{
+	return tcp_sk(tp)->sk_max_ack_backlog ? SHUNT_SERVER : SHUNT_CLIENT;
+}
+
+/* Can its program's calls block? A socket without a file has not been accepted yet. */
+static __always_inline bool tcp_blocking(struct tcp_sock *tp)
+{
+	struct socket *socket = tcp_sk(tp)->sk_socket;
+	struct file *file = socket ? socket->file : NULL;
+
+	return file && !(file->f_flags & TCP_O_NONBLOCK);
+}
+
+/* Has its program closed it? Not so one that waits to be accepted. */
+static __always_inline bool tcp_orphan(struct tcp_sock *tp)
+{
+	return tcp_sk(tp)->__sk_common.skc_flags &
+	       1ul << bpf_core_enum_value(enum sock_flags, SOCK_DEAD);
+}
+
+static __always_inline struct sk_psock *tcp_psock(struct tcp_sock *tp)
+{
+	__u64 psock = (__u64)tcp_sk(tp)->sk_user_data & TCP_PSOCK_MASK;
+
+	return bpf_rdonly_cast((void *)psock, bpf_core_type_id_kernel(struct sk_psock));
+}
+
+/* Does nothing spliced lie unread at the socket? */
+static __always_inline bool tcp_queue_empty(struct tcp_sock *tp)
+{
+	__u64 psock = (__u64)tcp_sk(tp)->sk_user_data & TCP_PSOCK_MASK;
+	__u64 list = psock + bpf_core_field_offset(struct sk_psock, ingress_msg);
+
+	return !psock || (__u64)tcp_psock(tp)->ingress_msg.next == list;
+}
+
+/* How many use the socket's psock: the sockhash, and each send() or recv() that is under way. */
+static __always_inline int tcp_users(struct tcp_sock *tp)
+{
+	return tcp_psock(tp)->refcnt.refs.counter;
+}
+
+/* What of the socket speaks against splicing, for as long as it is so: enum shunt_reason. */
+static __always_inline __u32 tcp_veto(struct tcp_sock *tp)
+{
+	struct sock *sk = tcp_sk(tp);
+	unsigned long flags = sk->__sk_common.skc_flags;
+
+	if (tcp_blocking(tp))
+		return SHUNT_REASON_blocking;
+	if (flags & 1ul << bpf_core_enum_value(enum sock_flags, SOCK_ZEROCOPY))
+		return SHUNT_REASON_zerocopy;
+	if (flags & 1ul << bpf_core_enum_value(enum sock_flags, SOCK_URGINLINE))
+		return SHUNT_REASON_urgent;
+	if (sk->sk_rcvlowat > 1)
+		return SHUNT_REASON_lowat;
+	if (((struct inet_connection_sock *)tp)->icsk_ulp_ops)
+		return SHUNT_REASON_ulp;
+	if (flags & 1ul << bpf_core_enum_value(enum sock_flags, SOCK_RCVTSTAMP) || sk->sk_tsflags ||
+	    BPF_CORE_READ_BITFIELD(tp, recvmsg_inq))
+		return SHUNT_REASON_stamps;
+	if (BPF_CORE_READ_BITFIELD(tp, repair))
+		return SHUNT_REASON_repair;
+	return SHUNT_REASON_none;
+}
