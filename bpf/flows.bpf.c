@@ -14,9 +14,6 @@
 #include "pair.bpf.h"
 #include "shunt/flow.h"
 
-/* Numbers of a socket in use are torn now and then; twice in a row is rare. */
-#define FLOWS_TRIES 4
-
 struct tcp_sock___flows {
 	__u32 srtt_us; /* eighths */
 } __attribute__((preserve_access_index));
@@ -59,11 +56,11 @@ static __always_inline void flows_describe_end(const struct shunt_end *end,
 	struct tcp_sock___flows *tp = (struct tcp_sock___flows *)end->sock;
 	__u64 done = bpf_core_enum_value(enum sock_flags___flows, SOCK_DONE___flows);
 	struct sock *sk = (struct sock *)end->sock;
-	bool found = false;
 
-	for (int i = 0; sk && !found && i < FLOWS_TRIES; i++)
-		found = flows_read_tcp(end->sock, key, index, ret);
-	if (!found) {
+	/* Numbers of a socket in use are torn now and then; three times in a row is rare. */
+	if (!sk || !(flows_read_tcp(end->sock, key, index, ret) ||
+		     flows_read_tcp(end->sock, key, index, ret) ||
+		     flows_read_tcp(end->sock, key, index, ret))) {
 		__builtin_memset(ret, 0, sizeof(*ret));
 		return;
 	}

@@ -20,7 +20,26 @@ _shuntctl_files()
 	mapfile -t COMPREPLY < <(compgen -f -- "$1")
 }
 
-_shuntctl_commands='status counters meshes cgroups explain exec reload detach'
+# What follows the options of flows, or one more of them.
+_shuntctl_flows()
+{
+	local words
+	case $2 in
+	--mesh) return ;;
+	--cgroup)
+		_shuntctl_cgroups "$1"
+		return
+		;;
+	--pid) words=$(cd /proc && printf '%s ' [0-9]*) ;;
+	--port) return ;;
+	--state) words='plain ready spliced spilled left' ;;
+	--sort) words='age bytes' ;;
+	*) words='--mesh --cgroup --pid --port --state --sort' ;;
+	esac
+	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$1")
+}
+
+_shuntctl_commands='status flows counters meshes cgroups explain exec reload detach'
 
 _shuntctl()
 {
@@ -46,6 +65,7 @@ _shuntctl()
 
 	case ${COMP_WORDS[i]}:$((COMP_CWORD - i)) in
 	cgroups:1) mapfile -t COMPREPLY < <(compgen -W -a -- "$word") ;;
+	flows:*) _shuntctl_flows "$word" "${COMP_WORDS[COMP_CWORD - 1]}" ;;
 	explain:1) _shuntctl_cgroups "$word" ;;
 	explain:2) mapfile -t COMPREPLY < <(compgen -W 'tcp: udp:' -- "$word") ;;
 	exec:1) _shuntctl_cgroups "$word" ;;

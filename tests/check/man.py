@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The manual against the code: keys and their defaults, commands, outcomes and counters are the
-same in both, and mandoc has no complaint about a page."""
+"""The manual against the code: keys and their defaults, commands, outcomes, reasons and
+counters are the same in both, and mandoc has no complaint about a page."""
 import os
 import pathlib
 import re
@@ -105,7 +105,8 @@ def check_commands():
 
 def check_counters():
     page = sections("docs/man/shuntctl.8")
-    for section, macro in ("OUTCOMES", "SHUNT_OUTCOMES"), ("COUNTERS", "SHUNT_COUNTERS"):
+    for section, macro in (("OUTCOMES", "SHUNT_OUTCOMES"), ("REASONS", "SHUNT_REASONS"),
+                           ("COUNTERS", "SHUNT_COUNTERS")):
         code, manual = code_counters(macro), items(page[section], "Va")
         expect_same(f"{section} in shuntctl.8", set(code), set(manual))
         for name in code.keys() & manual.keys():

@@ -18,6 +18,7 @@
 #include "shunt/proto.h"
 #include "util/addr.h"
 #include "util/cleanup.h"
+#include "util/glob.h"
 
 #define MESSAGES_MAX 16
 
@@ -132,12 +133,12 @@ static void test_messages(void **state)
 		{"[mesh]\n[mesh  ]\n" MESH_B,
 		 {"x.ini:1: the mesh has no name; write [mesh NAME]",
 		  "x.ini:1: mesh ?: no cgroups: nothing is enrolled in it",
-		  "x.ini:1: mesh ?: neither tcp_redirect nor dns_redirect: nothing would be redirected",
-		  "x.ini:1: mesh ?: nothing says who the sidecar is: its own connections would be redirected to itself; give sidecar_cgroups, sidecar_uids or sidecar_gids",
+		  "x.ini:1: mesh ?: neither tcp_redirect nor dns_redirect: nothing is redirected; if splicing alone is meant, write splice = sidecar",
+		  "x.ini:1: mesh ?: nothing says who the sidecar is: nothing would be spliced; give sidecar_cgroups, sidecar_uids or sidecar_gids",
 		  "x.ini:2: the mesh has no name; write [mesh NAME]",
 		  "x.ini:2: mesh ?: no cgroups: nothing is enrolled in it",
-		  "x.ini:2: mesh ?: neither tcp_redirect nor dns_redirect: nothing would be redirected",
-		  "x.ini:2: mesh ?: nothing says who the sidecar is: its own connections would be redirected to itself; give sidecar_cgroups, sidecar_uids or sidecar_gids"}},
+		  "x.ini:2: mesh ?: neither tcp_redirect nor dns_redirect: nothing is redirected; if splicing alone is meant, write splice = sidecar",
+		  "x.ini:2: mesh ?: nothing says who the sidecar is: nothing would be spliced; give sidecar_cgroups, sidecar_uids or sidecar_gids"}},
 		{"[mesh a/b]\ncgroups = /x/*\nsidecar_gids = 1\ndns_redirect = 127.0.0.1:53\n"
 		 "[mesh a b]\ncgroups = /y/*\nsidecar_gids = 1\ndns_redirect = 127.0.0.1:53\n",
 		 {"x.ini:1: bad mesh name 'a/b': a name has letters, digits, '_', '.' and '-'",
@@ -150,22 +151,21 @@ static void test_messages(void **state)
 		{"[agent]\nflows = 1\nx = 1\n[limits]\ncgroups = 1\ncgroups = x\ncgroup = 1\n" MESH
 		 "log_level = info\nTcp_redirect = x\n",
 		 {"x.ini:2: unknown key 'flows': it belongs in [limits]",
-		  "x.ini:3: unknown key 'x'; [agent] has cgroup_root, pin_dir, control_socket, log_level, fallback",
+		  "x.ini:3: unknown key 'x'; [agent] has cgroup_root, pin_dir, control_socket, log_level, fallback, splice_never",
 		  "x.ini:6: cgroups: is there twice; the first is in line 5",
-		  "x.ini:7: unknown key 'cgroup'; [limits] has flows, cgroups, rules",
+		  "x.ini:7: unknown key 'cgroup'; [limits] has flows, cgroups, rules, splice_queue",
 		  "x.ini:12: unknown key 'log_level': it belongs in [agent]",
 		  "x.ini:13: unknown key 'Tcp_redirect'; [mesh] has cgroups, sidecar_cgroups, sidecar_uids, sidecar_gids, tcp_redirect, dns_redirect, include_cidrs, exclude_cidrs, include_ports, exclude_ports, exclude_uids, exclude_gids, splice, on_sidecar_down"}},
 		{MESH
 		 "exclude_ports = 22\nexclude_ports = 23,\n  x\nexclude_uids =\nexclude_uids =\n",
 		 {"x.ini:6: exclude_ports: is there twice; the first is in line 5",
 		  "x.ini:9: exclude_uids: is there twice; the first is in line 8"}},
-		{"[agent]\nmetrics_listen = 127.0.0.1:9464,\n  x\n[limits]\nsplice_queue = 1M\n" MESH
+		{"[agent]\nmetrics_listen = 127.0.0.1:9464,\n  x\n" MESH
 		 "inbound_redirect = 127.0.0.1:1\ninbound_include_ports = *\ninbound_exclude_ports = 1\n",
 		 {"x.ini:2: metrics_listen: not built yet; leave it out",
-		  "x.ini:5: splice_queue: not built yet; leave it out",
-		  "x.ini:10: inbound_redirect: not built yet; leave it out",
-		  "x.ini:11: inbound_include_ports: not built yet; leave it out",
-		  "x.ini:12: inbound_exclude_ports: not built yet; leave it out"}},
+		  "x.ini:8: inbound_redirect: not built yet; leave it out",
+		  "x.ini:9: inbound_include_ports: not built yet; leave it out",
+		  "x.ini:10: inbound_exclude_ports: not built yet; leave it out"}},
 		{"[agent]\nmetrics_listen =\n" MESH "inbound_redirect =\n   127.0.0.1:1\n",
 		 {"x.ini:8: inbound_redirect: not built yet; leave it out"}},
 
@@ -186,13 +186,10 @@ static void test_messages(void **state)
 		 "splice = on\non_sidecar_down = Refuse\n",
 		 {"x.ini:2: log_level: 'loud' is not known; write error, warning, info or debug",
 		  "x.ini:3: fallback: 'none' is not known; write off or fail",
-		  "x.ini:8: splice: 'on' is not known; write off",
+		  "x.ini:8: splice: 'on' is not known; write off, sidecar, netns or node",
 		  "x.ini:9: on_sidecar_down: 'Refuse' is not known; write refuse or bypass"}},
-		{"[agent]\nfallback = nftables\n" MESH "splice = sidecar\n" MESH_B
-		 "splice = node\n",
-		 {"x.ini:2: fallback: 'nftables' is not built yet; write off or fail",
-		  "x.ini:7: splice: 'sidecar' is not built yet; write off",
-		  "x.ini:12: splice: 'node' is not built yet; write off"}},
+		{"[agent]\nfallback = nftables\n" MESH,
+		 {"x.ini:2: fallback: 'nftables' is not built yet; write off or fail"}},
 		{"[limits]\nflows = 16777217\ncgroups = 1048577\nrules = 99999999999999999999\n" MESH,
 		 {"x.ini:2: flows: 16777217 is out of range; write 1 to 16777216",
 		  "x.ini:3: cgroups: 1048577 is out of range; write 1 to 1048576",
@@ -201,6 +198,26 @@ static void test_messages(void **state)
 		 {"x.ini:2: flows: '1M' is not a number; write 1 to 16777216",
 		  "x.ini:3: cgroups: '-1' is not a number; write 1 to 1048576",
 		  "x.ini:4: rules: '0x10' is not a number; write 1 to 16777216"}},
+
+		{"[limits]\nsplice_queue = 1m\n[limits]\nsplice_queue = M\n" MESH,
+		 {"x.ini:2: splice_queue: '1m' is not a size, such as 65536, 64K or 1M; write 4K to 1G",
+		  "x.ini:3: section [limits] is there twice; the first is in line 1",
+		  "x.ini:4: splice_queue: 'M' is not a size, such as 65536, 64K or 1M; write 4K to 1G"}},
+		{"[limits]\nsplice_queue = 1MB\n" MESH,
+		 {"x.ini:2: splice_queue: '1MB' is not a size, such as 65536, 64K or 1M; write 4K to 1G"}},
+		{"[limits]\nsplice_queue = -1K\n" MESH,
+		 {"x.ini:2: splice_queue: '-1K' is not a size, such as 65536, 64K or 1M; write 4K to 1G"}},
+		{"[limits]\nsplice_queue = 1 M\n" MESH,
+		 {"x.ini:2: splice_queue: '1 M' is not a size, such as 65536, 64K or 1M; write 4K to 1G"}},
+		{"[limits]\nsplice_queue = 4095\n" MESH,
+		 {"x.ini:2: splice_queue: 4095 is out of range; write 4K to 1G"}},
+		{"[limits]\nsplice_queue = 1073741825\n" MESH,
+		 {"x.ini:2: splice_queue: 1073741825 is out of range; write 4K to 1G"}},
+		/* 2^32 + 4096, with a unit and without */
+		{"[limits]\nsplice_queue = 4194308K\n" MESH,
+		 {"x.ini:2: splice_queue: 4194308K is out of range; write 4K to 1G"}},
+		{"[limits]\nsplice_queue = 4294971392\n" MESH,
+		 {"x.ini:2: splice_queue: 4294971392 is out of range; write 4K to 1G"}},
 
 		/* lists */
 		{MESH "exclude_ports = 22,,x,\n  , 23,\n  9-8,\n  y\nexclude_uids = 0\n",
@@ -269,21 +286,39 @@ static void test_messages(void **state)
 		 {"x.ini:5: sidecar_cgroups: only patterns with '!', and nothing that they could take out of",
 		  "x.ini:9: cgroups: only patterns with '!', and nothing that they could take out of"}},
 
+		/* … of programs, which nothing is attached to */
+		{"[agent]\nsplice_never = bin, /**, /a b, /a//b,\n  !/x\n" MESH,
+		 {"x.ini:2: splice_never: 'bin' does not begin with '/'",
+		  "x.ini:2: splice_never: '/a b' has a blank in it; put a comma between patterns",
+		  "x.ini:2: splice_never: '/a//b' has an empty part ('//')",
+		  "x.ini:3: splice_never: '!/x' does not begin with '/'"}},
+
 		/* a whole mesh */
 		{"[mesh a]\n" MESH_B,
 		 {"x.ini:1: mesh a: no cgroups: nothing is enrolled in it",
-		  "x.ini:1: mesh a: neither tcp_redirect nor dns_redirect: nothing would be redirected",
-		  "x.ini:1: mesh a: nothing says who the sidecar is: its own connections would be redirected to itself; give sidecar_cgroups, sidecar_uids or sidecar_gids"}},
+		  "x.ini:1: mesh a: neither tcp_redirect nor dns_redirect: nothing is redirected; if splicing alone is meant, write splice = sidecar",
+		  "x.ini:1: mesh a: nothing says who the sidecar is: nothing would be spliced; give sidecar_cgroups, sidecar_uids or sidecar_gids"}},
 		{"[mesh a]\ncgroups =\ntcp_redirect =\ndns_redirect =\nsidecar_cgroups =\nsidecar_uids =\nsidecar_gids =\n",
 		 {"x.ini:1: mesh a: no cgroups: nothing is enrolled in it",
-		  "x.ini:1: mesh a: neither tcp_redirect nor dns_redirect: nothing would be redirected",
-		  "x.ini:1: mesh a: nothing says who the sidecar is: its own connections would be redirected to itself; give sidecar_cgroups, sidecar_uids or sidecar_gids"}},
+		  "x.ini:1: mesh a: neither tcp_redirect nor dns_redirect: nothing is redirected; if splicing alone is meant, write splice = sidecar",
+		  "x.ini:1: mesh a: nothing says who the sidecar is: nothing would be spliced; give sidecar_cgroups, sidecar_uids or sidecar_gids"}},
+		/* … that redirects */
+		{"[mesh a]\ncgroups = /a\ntcp_redirect = 127.0.0.1:1\nsplice = node\n"
+		 "[mesh b]\ncgroups = /b\ndns_redirect = 127.0.0.1:1\nsplice = off\n",
+		 {"x.ini:1: mesh a: nothing says who the sidecar is: its own connections would be redirected to itself; give sidecar_cgroups, sidecar_uids or sidecar_gids",
+		  "x.ini:5: mesh b: nothing says who the sidecar is: its own connections would be redirected to itself; give sidecar_cgroups, sidecar_uids or sidecar_gids"}},
+		/* … that splices alone */
+		{"[mesh a]\ncgroups = /a\nsplice = node\n[mesh b]\ncgroups = /b\nsplice = netns\n"
+		 "[mesh c]\ncgroups = /c\nsidecar_uids = 1\nsplice = sidecar\n",
+		 {NULL}},
+		{"[mesh a]\ncgroups = /a\nsplice = sidecar\n[mesh b]\ncgroups = /b\nsidecar_uids = 1\n",
+		 {"x.ini:1: mesh a: nothing says who the sidecar is: nothing would be spliced; give sidecar_cgroups, sidecar_uids or sidecar_gids",
+		  "x.ini:4: mesh b: neither tcp_redirect nor dns_redirect: nothing is redirected; if splicing alone is meant, write splice = sidecar"}},
+		/* … that does neither */
+		{"[mesh a]\ncgroups = /a\nsplice = off\n",
+		 {"x.ini:1: mesh a: neither tcp_redirect nor dns_redirect, and splice = off: nothing would be done"}},
 		/* … is judged after its lines, and told before them */
-		{"[mesh a]\ncgroups = x\n\n" MESH_B "x = 1\n",
-		 {"x.ini:1: mesh a: neither tcp_redirect nor dns_redirect: nothing would be redirected",
-		  "x.ini:1: mesh a: nothing says who the sidecar is: its own connections would be redirected to itself; give sidecar_cgroups, sidecar_uids or sidecar_gids",
-		  "x.ini:2: cgroups: 'x' does not begin with '/'",
-		  "x.ini:8: unknown key 'x'; [mesh] has cgroups, sidecar_cgroups, sidecar_uids, sidecar_gids, tcp_redirect, dns_redirect, include_cidrs, exclude_cidrs, include_ports, exclude_ports, exclude_uids, exclude_gids, splice, on_sidecar_down"}},
+		{"[mesh a]\ncgroups = x\n\n" MESH_B "x = 1\n", {"x.ini:1: mesh a: neither tcp_redirect nor dns_redirect: nothing is redirected; if splicing alone is meant, write splice = sidecar", "x.ini:1: mesh a: nothing says who the sidecar is: nothing would be spliced; give sidecar_cgroups, sidecar_uids or sidecar_gids", "x.ini:2: cgroups: 'x' does not begin with '/'", "x.ini:8: unknown key 'x'; [mesh] has cgroups, sidecar_cgroups, sidecar_uids, sidecar_gids, tcp_redirect, dns_redirect, include_cidrs, exclude_cidrs, include_ports, exclude_ports, exclude_uids, exclude_gids, splice, on_sidecar_down"}},
 		/* … whose values are wrong lacks nothing else */
 		{"[mesh a]\ncgroups = a #\nsidecar_gids = -\ndns_redirect = x\n",
 		 {"x.ini:2: cgroups: 'a #': a comment after a value begins with ';'",
@@ -333,7 +368,7 @@ static void test_long_lines(void **state)
 	static const char *const messages[] = {
 		"x.ini:2: the line is longer than 4096 characters",
 		"x.ini:3: the line is longer than 4096 characters",
-		"x.ini:4: unknown key 'x'; [limits] has flows, cgroups, rules",
+		"x.ini:4: unknown key 'x'; [limits] has flows, cgroups, rules, splice_queue",
 		NULL,
 	};
 	char text[8 * CONFIG_LINE_MAX] = "[limits]\n";
@@ -387,6 +422,14 @@ static void test_too_many_meshes(void **state)
 	check_messages(text, n, messages);
 }
 
+static bool never(const struct config *config, const char *path)
+{
+	for (size_t i = 0; i < config->splice_never.n; i++)
+		if (glob_match(config->splice_never.items[i].pattern, path))
+			return true;
+	return false;
+}
+
 static void test_defaults(void **state)
 {
 	struct config *config = parse_good(MESH);
@@ -401,6 +444,14 @@ static void test_defaults(void **state)
 	assert_int_equal(config->limit_flows, 65536);
 	assert_int_equal(config->limit_cgroups, 16384);
 	assert_int_equal(config->limit_rules, 65536);
+	assert_int_equal(config->limit_splice_queue, 1 << 20);
+	assert_true(never(config, "/usr/lib/systemd/systemd-socket-proxyd"));
+	assert_true(never(config, "/usr/bin/passt.avx2"));
+	assert_true(never(config, "/bin/passt"));
+	assert_true(never(config, "/usr/sbin/lighttpd"));
+	assert_false(never(config, "/usr/sbin/haproxy"));
+	for (size_t i = 0; i < config->splice_never.n; i++)
+		assert_int_equal(config->splice_never.items[i].line, 0);
 	assert_int_equal(config->n_meshes, 1);
 	assert_string_equal(mesh->name, "a");
 	assert_int_equal(mesh->line, 1);
@@ -424,8 +475,73 @@ static void test_defaults(void **state)
 	assert_int_equal(mesh->tcp_redirect[SHUNT_V6].port, 0);
 	assert_int_equal(mesh->dns_redirect_line, 0);
 	assert_int_equal(mesh->dns_redirect[SHUNT_V4].port, 0);
+	assert_int_equal(mesh->splice, SHUNT_SCOPE_SIDECAR);
 	assert_int_equal(mesh->on_sidecar_down, CONFIG_SIDECAR_DOWN_REFUSE);
 	assert_int_equal(mesh->on_sidecar_down_line, 0);
+	config_free(config);
+}
+
+static void test_splice(void **state)
+{
+	static const struct {
+		const char *text;
+		enum shunt_scope scope;
+	} cases[] = {
+		{MESH "splice = off\n", SHUNT_SCOPE_OFF},
+		{MESH "splice = sidecar\n", SHUNT_SCOPE_SIDECAR},
+		{MESH "splice = netns\n", SHUNT_SCOPE_NETNS},
+		{MESH "splice = node\n", SHUNT_SCOPE_NODE},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct config *config = parse_good(cases[i].text);
+
+		assert_int_equal(config->meshes[0].splice, cases[i].scope);
+		config_free(config);
+	}
+}
+
+static void test_sizes(void **state)
+{
+	static const struct {
+		const char *text;
+		uint32_t size;
+	} cases[] = {
+		{"4096", 4096},	 {"4K", 4096},	     {"0004097", 4097},	    {"1000K", 1024000},
+		{"3M", 3 << 20}, {"1024M", 1 << 30}, {"1048576K", 1 << 30}, {"1G", 1 << 30},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct config *config;
+		char text[256];
+
+		sprintf(text, "[limits]\nsplice_queue = %s\n" MESH, cases[i].text);
+		config = parse_good(text);
+		assert_int_equal(config->limit_splice_queue, cases[i].size);
+		config_free(config);
+	}
+}
+
+/* What is given takes the place of the default, even if it is nothing. */
+static void test_splice_never(void **state)
+{
+	struct config *config = parse_good("[agent]\nsplice_never = /opt/*/proxy,\n  /**/x\n" MESH);
+
+	assert_int_equal(config->splice_never.n, 2);
+	assert_string_equal(config->splice_never.items[0].pattern, "/opt/*/proxy");
+	assert_false(config->splice_never.items[0].negated);
+	assert_int_equal(config->splice_never.items[0].line, 2);
+	assert_string_equal(config->splice_never.items[1].pattern, "/**/x");
+	assert_int_equal(config->splice_never.items[1].line, 3);
+	config_free(config);
+
+	config = parse_good("[agent]\nsplice_never =\n" MESH);
+	assert_int_equal(config->splice_never.n, 0);
+	config_free(config);
+
+	/* Whether the section is there makes no difference. */
+	config = parse_good("[agent]\n" MESH);
+	assert_true(never(config, "/usr/lib/systemd/systemd-socket-proxyd"));
 	config_free(config);
 }
 
@@ -521,11 +637,13 @@ static void test_values(void **state)
 	assert_int_equal(mesh->exclude_ports.items[2].line, 28);
 	assert_int_equal(mesh->exclude_uids.items[0].id, 1);
 	assert_int_equal(mesh->exclude_gids.n, 2);
+	assert_int_equal(mesh->splice, SHUNT_SCOPE_OFF);
 	assert_int_equal(mesh->on_sidecar_down, CONFIG_SIDECAR_DOWN_BYPASS);
 	assert_int_equal(mesh->on_sidecar_down_line, 32);
 
 	assert_string_equal(config->meshes[1].name, "b");
 	assert_int_equal(config->meshes[1].line, 33);
+	assert_int_equal(config->meshes[1].splice, SHUNT_SCOPE_SIDECAR);
 	assert_int_equal(config->meshes[1].on_sidecar_down, CONFIG_SIDECAR_DOWN_REFUSE);
 	config_free(config);
 }
@@ -612,6 +730,7 @@ static void test_shipped_defaults(void **state)
 		"metrics_listen",
 		"log_level",
 		"fallback",
+		"splice_never",
 		"flows",
 		"cgroups",
 		"rules",
@@ -653,7 +772,7 @@ static void test_shipped_defaults(void **state)
 		memmove(p + 1, p + 2, strlen(p + 2) + 1);
 		uncommented++;
 	}
-	assert_int_equal(uncommented, 19);
+	assert_int_equal(uncommented, 21);
 	config = parse_good(text);
 
 	assert_string_equal(config->cgroup_root, "/sys/fs/cgroup");
@@ -663,7 +782,12 @@ static void test_shipped_defaults(void **state)
 	assert_int_equal(config->fallback, bare->fallback);
 	assert_int_equal(config->limit_flows, bare->limit_flows);
 	assert_int_equal(config->limit_cgroups, bare->limit_cgroups);
+	assert_int_equal(config->splice_never.n, bare->splice_never.n);
+	for (size_t i = 0; i < config->splice_never.n; i++)
+		assert_string_equal(config->splice_never.items[i].pattern,
+				    bare->splice_never.items[i].pattern);
 	assert_int_equal(config->limit_rules, bare->limit_rules);
+	assert_int_equal(config->limit_splice_queue, bare->limit_splice_queue);
 	assert_int_equal(config->n_meshes, bare->n_meshes);
 	for (size_t i = 0; i < config->n_meshes; i++) {
 		const struct config_mesh *a = &config->meshes[i], *b = &bare->meshes[i];
@@ -682,6 +806,7 @@ static void test_shipped_defaults(void **state)
 		assert_int_equal(a->exclude_ports.n, b->exclude_ports.n);
 		assert_int_equal(a->exclude_uids.n, b->exclude_uids.n);
 		assert_int_equal(a->exclude_gids.n, b->exclude_gids.n);
+		assert_int_equal(a->splice, b->splice);
 		assert_int_equal(a->on_sidecar_down, b->on_sidecar_down);
 	}
 	config_free(config);
@@ -691,12 +816,21 @@ static void test_shipped_defaults(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_messages),	cmocka_unit_test(test_nul),
-		cmocka_unit_test(test_long_lines),	cmocka_unit_test(test_long_file),
-		cmocka_unit_test(test_too_many_meshes), cmocka_unit_test(test_defaults),
-		cmocka_unit_test(test_values),		cmocka_unit_test(test_long_mesh_name),
-		cmocka_unit_test(test_problems_add_up), cmocka_unit_test(test_load),
-		cmocka_unit_test(test_shipped),		cmocka_unit_test(test_shipped_defaults),
+		cmocka_unit_test(test_messages),
+		cmocka_unit_test(test_nul),
+		cmocka_unit_test(test_long_lines),
+		cmocka_unit_test(test_long_file),
+		cmocka_unit_test(test_too_many_meshes),
+		cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_splice),
+		cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_splice_never),
+		cmocka_unit_test(test_values),
+		cmocka_unit_test(test_long_mesh_name),
+		cmocka_unit_test(test_problems_add_up),
+		cmocka_unit_test(test_load),
+		cmocka_unit_test(test_shipped),
+		cmocka_unit_test(test_shipped_defaults),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

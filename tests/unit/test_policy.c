@@ -210,21 +210,23 @@ static void test_an_ipv6_prefix_holds_no_ipv4_address(void **state)
 	config_free(config);
 }
 
-static void test_mesh_flags_say_which_questions_are_needed(void **state)
+static void test_a_mesh_says_which_questions_are_needed(void **state)
 {
-	struct config *config =
-		parse("[mesh plain]\ncgroups = /k\nsidecar_cgroups = /p\n" MESH_REST
-		      "[mesh rules]\ncgroups = /l\nsidecar_uids = 7\nexclude_cidrs = 10.0.0.0/8\n"
-		      "include_cidrs = 10.0.0.0/8\non_sidecar_down = bypass\n" MESH_REST);
+	struct config *config = parse(
+		"[mesh plain]\ncgroups = /k\nsidecar_cgroups = /p\n" MESH_REST "splice = node\n"
+		"[mesh rules]\ncgroups = /l\nsidecar_uids = 7\nexclude_cidrs = 10.0.0.0/8\n"
+		"include_cidrs = 10.0.0.0/8\non_sidecar_down = bypass\n" MESH_REST);
 	struct policy *policy = new_policy(config);
 	__u32 slot = 64;
 	const struct shunt_mesh *mesh = table_find(&policy->meshes, &slot);
 
 	assert_int_equal(mesh->flags, SHUNT_MESH_INCLUDES_ALL);
+	assert_int_equal(mesh->splice, SHUNT_SCOPE_NODE);
 	slot = 65;
 	mesh = table_find(&policy->meshes, &slot);
 	assert_int_equal(mesh->flags,
 			 SHUNT_MESH_DOWN_BYPASS | SHUNT_MESH_EXCLUDES_CIDRS | SHUNT_MESH_OWNERS);
+	assert_int_equal(mesh->splice, SHUNT_SCOPE_SIDECAR);
 	assert_int_equal(policy->cidrs.n, 2);
 	assert_int_equal(policy->owners.n, 1);
 	policy_free(policy);
@@ -251,7 +253,7 @@ int main(void)
 		cmocka_unit_test(test_programs_are_attached_as_deep_as_possible_and_once),
 		cmocka_unit_test(test_hooks_below_another_attachment_are_only_those_it_lacks),
 		cmocka_unit_test(test_an_ipv6_prefix_holds_no_ipv4_address),
-		cmocka_unit_test(test_mesh_flags_say_which_questions_are_needed),
+		cmocka_unit_test(test_a_mesh_says_which_questions_are_needed),
 		cmocka_unit_test(test_too_many_rules_are_refused),
 	};
 
