@@ -157,13 +157,32 @@ static int agent_write_rules(struct agent *agent, const struct policy *policy)
 
 static void agent_linger(struct agent *agent);
 
+/* Before anything of @config is in force: nothing is spliced by a kernel that was not tried. One
+ * that failed is tried again, since it may have been for something that the operator has mended. */
+static void agent_try_splicing(struct agent *agent, const struct config *config)
+{
+	_cleanup_free_ char *lacks = NULL;
+
+	if (!agent->splice || !splice_wanted(config))
+		return;
+	if (!selftest_allows(&agent->selftest)) {
+		selftest_run(agent->cgroup_root, &agent->selftest);
+		lacks = selftest_lacks(&agent->selftest);
+	}
+	if (lacks)
+		log_warning("nothing is spliced: %s", lacks);
+	splice_allow(agent->splice, selftest_allows(&agent->selftest));
+}
+
 /* A failure here leaves what is redirected as it is: it goes by TCP. */
 static int agent_apply_splice(struct agent *agent)
 {
-	int r = agent->splice ? splice_apply(agent->splice, agent->config, agent->cgroup_root,
-					     agent->enrol)
-			      : 0;
+	int r;
 
+	if (agent->splice)
+		r = splice_apply(agent->splice, agent->config, agent->cgroup_root, agent->enrol);
+	else
+		r = splice_refuse(loader_maps(agent->loader), agent->config);
 	if (r)
 		log_errno(r, "nothing is spliced");
 	return 0;
@@ -181,6 +200,7 @@ static int agent_apply(struct agent *agent, struct config *config)
 	unsigned int slots;
 	int r;
 
+	agent_try_splicing(agent, config);
 	r = agent_free_slots(agent, &slots);
 	r = r ?: policy_new(config, slots, &policy);
 	if (r == -E2BIG)
@@ -384,9 +404,9 @@ void agent_detach(struct agent *agent)
 	}
 	log_info("detaching: nobody is redirected any more");
 	agent->detaching = true;
-	enrol_stop(agent->enrol);
 	if (agent->splice)
-		splice_stop(agent->splice);
+		splice_stop(agent->splice, agent->cgroup_root, agent->enrol);
+	enrol_stop(agent->enrol);
 	agent_linger(agent);
 }
 

@@ -14,6 +14,7 @@
 #include "flows.h"
 #include "loader.h"
 #include "policy.h"
+#include "selftest.h"
 #include "splice.h"
 
 struct agent {
@@ -29,7 +30,8 @@ struct agent {
 	struct policy *policy;
 	struct loader *loader;
 	struct enrol *enrol;
-	struct splice *splice; /* NULL: the kernel cannot */
+	struct splice *splice;	  /* NULL: the kernel cannot */
+	struct selftest selftest; /* the last one; all untried if none was needed yet */
 	struct flows flows;
 	char *cgroup_root;
 	bool adopted; /* an earlier agent's attachments were there */

@@ -7,6 +7,7 @@
 #include "splice.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -40,6 +41,8 @@ struct splice {
 	struct loader *loader;
 	const struct maps *maps;
 	const struct config *config;
+	bool kernel_can;
+	char *never; /* splice_never as it was when programs were looked at */
 	struct events *events;
 	uv_timer_t soon;
 	uv_timer_t later;
@@ -285,6 +288,7 @@ static void splice_free(struct splice *splice)
 {
 	munmap((void *)splice->control, sizeof(*splice->control));
 	free(splice->netns);
+	free(splice->never);
 	free(splice);
 }
 
@@ -343,12 +347,34 @@ void splice_close(struct splice *splice)
 	uv_close((uv_handle_t *)&splice->scan, splice_on_closed);
 }
 
-static bool splice_wanted(const struct config *config)
+bool splice_wanted(const struct config *config)
 {
 	for (size_t i = 0; i < config->n_meshes; i++)
 		if (config->meshes[i].splice != SHUNT_SCOPE_OFF)
 			return true;
 	return false;
+}
+
+static enum shunt_reason splice_reason(const struct config *config)
+{
+	return splice_wanted(config) ? SHUNT_REASON_kernel : SHUNT_REASON_off;
+}
+
+int splice_refuse(const struct maps *maps, const struct config *config)
+{
+	const struct shunt_control control = {.reason = splice_reason(config)};
+	struct table rows = TABLE_INIT(__u32, struct shunt_control);
+	const __u32 entry = 0;
+	int r = table_add(&rows, &entry, &control);
+
+	r = r ?: maps_write(maps->control, &rows);
+	table_deinit(&rows);
+	return r;
+}
+
+void splice_allow(struct splice *splice, bool kernel_can)
+{
+	splice->kernel_can = kernel_can;
 }
 
 struct splice_namespaces {
@@ -382,6 +408,26 @@ static int splice_announce(struct splice *splice)
 	return fd < 0 ? fd : splice_read_walk(fd, &walk);
 }
 
+/* What is known of programs depends on splice_never alone. */
+static int splice_keep_programs(struct splice *splice, const struct config *config)
+{
+	_cleanup_free_ char *never = NULL;
+	size_t size;
+	FILE *stream = open_memstream(&never, &size);
+
+	if (!stream)
+		return -ENOMEM;
+	for (size_t i = 0; i < config->splice_never.n; i++)
+		fprintf(stream, "%s\n", config->splice_never.items[i].pattern);
+	if (fclose(stream))
+		return -ENOMEM;
+	if (splice->never && !strcmp(splice->never, never))
+		return 0;
+	free(splice->never);
+	splice->never = TAKE_PTR(never);
+	return maps_forget_programs(splice->maps);
+}
+
 int splice_apply(struct splice *splice, const struct config *config, const char *cgroup_root,
 		 struct enrol *enrol)
 {
@@ -390,11 +436,11 @@ int splice_apply(struct splice *splice, const struct config *config, const char 
 
 	splice->config = config;
 	splice->control->queue_max = config->limit_splice_queue;
-	splice->control->splice = splice_wanted(config);
-	splice->control->reason = SHUNT_REASON_off;
+	splice->control->splice = splice->kernel_can && splice_wanted(config);
+	splice->control->reason = splice_reason(config);
 	splice->control->discover = splice->control->splice;
 	splice->control->announce = 1;
-	r = maps_forget_programs(splice->maps);
+	r = splice_keep_programs(splice, config);
 	splice_renew(splice);
 	r = r ?: splice_announce(splice);
 	if (r)
@@ -406,8 +452,11 @@ int splice_apply(struct splice *splice, const struct config *config, const char 
 	return 0;
 }
 
-void splice_stop(struct splice *splice)
+void splice_stop(struct splice *splice, const char *cgroup_root, struct enrol *enrol)
 {
+	struct splice_namespaces all = {splice, cgroup_root};
+
+	enrol_each(enrol, splice_add_netns_of, &all);
 	splice->control->splice = 0;
 	splice->control->reason = SHUNT_REASON_disabled;
 	splice_renew(splice);

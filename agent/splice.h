@@ -13,17 +13,26 @@
 
 struct splice;
 
+/* Does any mesh of it splice? */
+bool splice_wanted(const struct config *config);
+
+/* Where the programs that splice are not loaded: tells those that are why nothing is spliced. */
+int splice_refuse(const struct maps *maps, const struct config *config);
+
 /* All are borrowed. On success the kernel half may splice from splice_apply() on. */
 int splice_new(uv_loop_t *loop, struct loader *loader, struct splice **ret);
 /* Leaves the kernel half as it is. Handles are closed in later turns of the loop. */
 void splice_close(struct splice *splice);
 
+/* Can the kernel (selftest.h)? Until this says so, nothing is spliced, for the reason `kernel`. To
+ * be followed by splice_apply(). */
+void splice_allow(struct splice *splice, bool kernel_can);
 /* Puts @config in force, at start and on reload: connections that are outside the scope now go back
  * to TCP, those that are inside are looked for. @enrol: whose network namespaces there are. */
 int splice_apply(struct splice *splice, const struct config *config, const char *cgroup_root,
 		 struct enrol *enrol);
-/* From now on everything goes back to TCP. */
-void splice_stop(struct splice *splice);
+/* From now on everything goes back to TCP, wherever cgroups are enrolled in @enrol still. */
+void splice_stop(struct splice *splice, const char *cgroup_root, struct enrol *enrol);
 /* Passes by all sockets once more: nobody is left in the sockhash who can be taken out. Returns how
  * many could not be yet. */
 unsigned splice_drain(struct splice *splice);

@@ -166,6 +166,38 @@ static json_t *verbs_strings(const char *const *texts)
 	return array;
 }
 
+/* Whether anything is spliced: what the configuration wants, and the kernel can. */
+static const char *verbs_splice(const struct agent *agent)
+{
+	if (agent->off || agent->detaching || !splice_wanted(agent->config))
+		return "off";
+	return agent->splice && selftest_allows(&agent->selftest) ? "on" : "kernel";
+}
+
+static json_t *verbs_splice_lacks(const struct agent *agent)
+{
+	_cleanup_free_ char *lacks = NULL;
+
+	if (strcmp(verbs_splice(agent), "kernel"))
+		return json_null();
+	if (!agent->splice)
+		return json_string("the programs that splice cannot be loaded");
+	lacks = selftest_lacks(&agent->selftest);
+	return verbs_text_or_null(lacks);
+}
+
+static json_t *verbs_selftest(const struct selftest *selftest)
+{
+	json_t *checks = json_array();
+
+	for (int i = 0; checks && i < SELFTEST_MAX; i++)
+		json_array_append_new(
+			checks, json_pack("{s:s, s:s, s:b, s:s}", "name", selftest_name(i),
+					  "outcome", selftest_outcome_name(selftest->outcome[i]),
+					  "needed", selftest_needed(i), "text", selftest_text(i)));
+	return checks;
+}
+
 static int verbs_status(void *user, const json_t *request, json_t **ret_result, char **ret_error)
 {
 	struct agent *agent = user;
@@ -178,12 +210,14 @@ static int verbs_status(void *user, const json_t *request, json_t **ret_result, 
 		loader_each_link(agent->loader, verbs_add_link, &links);
 	return verbs_done(
 		json_pack(
-			"{s:s, s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:I, s:{s:I, s:I, s:I}, s:o, s:o, s:o}",
+			"{s:s, s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:I, s:{s:I, s:I, s:I}, s:o, s:o, s:o}",
 			"version", SHUNT_VERSION, "abi", SHUNT_ABI_VERSION, "pid", (int)getpid(),
 			"uptime_seconds", (json_int_t)(time(NULL) - agent->started), "rung",
 			agent->off ? "off" : "redirect", "config", agent->config->path,
 			"cgroup_root", agent->cgroup_root ?: "", "pin_dir", agent->config->pin_dir,
-			"meshes", (json_int_t)agent->config->n_meshes, "cgroups", "known",
+			"splice", verbs_splice(agent), "splice_lacks", verbs_splice_lacks(agent),
+			"selftest", verbs_selftest(&agent->selftest), "meshes",
+			(json_int_t)agent->config->n_meshes, "cgroups", "known",
 			(json_int_t)totals.known, "members", (json_int_t)totals.members, "sidecars",
 			(json_int_t)totals.sidecars, "links", links.array, "maps",
 			agent->off ? json_array() : verbs_maps(agent, totals), "warnings",

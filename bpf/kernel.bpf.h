@@ -92,7 +92,14 @@ struct sock {
 	unsigned char sk_userlocks : 4;
 };
 
-enum sock_flags { SOCK_DEAD, SOCK_URGINLINE, SOCK_KEEPOPEN, SOCK_RCVTSTAMP, SOCK_ZEROCOPY };
+enum sock_flags {
+	SOCK_DEAD,
+	SOCK_DONE,
+	SOCK_URGINLINE,
+	SOCK_KEEPOPEN,
+	SOCK_RCVTSTAMP,
+	SOCK_ZEROCOPY
+};
 
 struct inet_connection_sock {
 	void *icsk_ulp_ops;

@@ -19,8 +19,9 @@
  *  - here, under the writer's lock and with its psock idle: a send() that has decided to redirect
  *    did so under this lock, and holds the psock until its message has arrived;
  *  - here, under the reader's lock, from SPILLED: no send() redirects in that state without
- * changing it first, so one exchange decides who was first; those from before hold the writer's
- * psock.
+ *    changing it first, which none does that sees SETTLES; one that looked for it before holds
+ *    the writer's psock. (An exchange alone would not do: SPILLED may have been left, for a
+ *    message that is under way, and come back for one that is too large.)
  */
 static __always_inline void settle_own(const struct pair_view *view, struct tcp_sock *me,
 				       struct tcp_sock *peer)
@@ -36,25 +37,27 @@ static __always_inline void settle_own(const struct pair_view *view, struct tcp_
 static __always_inline void settle_peer(const struct pair_view *view, struct tcp_sock *me,
 					struct tcp_sock *peer)
 {
-	if (pair_state(view->peer) != SHUNT_STATE_SPILLED || tcp_users(peer) > SETTLE_IDLE ||
-	    !tcp_queue_empty(me))
+	__u32 settles = SHUNT_PAIR_SETTLES << !view->end;
+
+	if (pair_state(view->peer) != SHUNT_STATE_SPILLED)
 		return;
-	if (pair_turn(view->peer, SHUNT_STATE_SPILLED, SHUNT_STATE_LEFT)) {
+	pair_set(view->pair, settles);
+	if (tcp_users(peer) <= SETTLE_IDLE && tcp_queue_empty(me) &&
+	    pair_turn(view->peer, SHUNT_STATE_SPILLED, SHUNT_STATE_LEFT)) {
 		pair_leave(view->pair, SHUNT_REASON_spilled);
 		pair_set(view->pair, SHUNT_PAIR_KICK << view->end);
 	}
+	pair_clear(view->pair, settles);
 }
 
-/* Do bytes of TCP lie unread? A FIN has a number too, and is none. */
+/* Do bytes of TCP lie unread? A FIN has a number too, and is none; it is told by SOCK_DONE, since
+ * the last acknowledgement goes out while the state still is the one before. */
 static __always_inline bool settle_unread(struct tcp_sock *tp)
 {
-	__u8 state = tcp_sk(tp)->__sk_common.skc_state;
-	__u32 unread = tp->rcv_nxt - tp->copied_seq;
+	unsigned long done = 1ul << bpf_core_enum_value(enum sock_flags, SOCK_DONE);
+	__u32 fin = tcp_sk(tp)->__sk_common.skc_flags & done ? 1 : 0;
 
-	if (state == BPF_TCP_ESTABLISHED || state == BPF_TCP_FIN_WAIT1 ||
-	    state == BPF_TCP_FIN_WAIT2)
-		return unread;
-	return unread > 1;
+	return tp->rcv_nxt - tp->copied_seq > fin;
 }
 
 /*
@@ -74,6 +77,10 @@ static __always_inline bool settle(const struct pair_view *view, struct tcp_sock
 	if (settle_unread(me) && pair_state(view->peer) == SHUNT_STATE_READY &&
 	    pair_turn(view->peer, SHUNT_STATE_READY, SHUNT_STATE_LEFT))
 		pair_leave(view->pair, SHUNT_REASON_behind);
+	/* … or a send() that began then was overtaken by another. What it sent may lie behind
+	 * spliced bytes, as after a spill. */
+	if (settle_unread(me) && pair_turn(view->peer, SHUNT_STATE_SPLICED, SHUNT_STATE_SPILLED))
+		pair_event(SHUNT_EVENT_SPILLED, view->me->netns, 0, 0);
 	settle_peer(view, me, peer);
 	if (pair_flags(view->pair) & SHUNT_PAIR_LEAVE)
 		settle_own(view, me, peer);

@@ -57,8 +57,11 @@ static __always_inline void sockops_mark_syn(struct bpf_sock_ops *ctx)
 	syn.blocking = !(BPF_CORE_READ(listener, sk_socket, file, f_flags) & TCP_O_NONBLOCK);
 	cookie = BPF_CORE_READ(listener, __sk_common.skc_cookie.counter);
 	known = bpf_map_lookup_elem(&shunt_listeners, &cookie);
-	if (known)
+	syn.listener = cookie;
+	if (known) {
 		syn.program = known->program;
+		syn.accepts = known->accepts;
+	}
 	bpf_map_update_elem(&shunt_syns, &key, &syn, BPF_ANY);
 }
 
@@ -97,7 +100,7 @@ static __always_inline __u32 sockops_veto(const struct shunt_control *control,
 		return veto;
 	if (!scope_agent_alive(control))
 		return SHUNT_REASON_no_agent;
-	if (syn->blocking)
+	if (syn->blocking || syn->accepts == SHUNT_ACCEPTS_BLOCKING)
 		return SHUNT_REASON_blocking;
 	veto = tcp_veto(client);
 	return veto ? veto : scope_program_veto(syn->program);
@@ -165,6 +168,8 @@ static __always_inline __u32 sockops_let_in(struct bpf_sock_ops *ctx, struct tcp
 		view->peer->program = syn->program;
 		view->peer->cgroup = syn->cgroup;
 		view->peer->netns = syn->netns;
+		if (syn->accepts == SHUNT_ACCEPTS_UNKNOWN)
+			view->pair->listener = syn->listener;
 		if (!scope_program(syn->program))
 			pair_event(SHUNT_EVENT_LISTENER, syn->netns, 0, 0);
 	}
@@ -248,6 +253,8 @@ static __always_inline void sockops_pair_up(struct bpf_sock_ops *ctx, const stru
 	pair_turn(view->me, SHUNT_STATE_PLAIN, SHUNT_STATE_READY);
 	pair_turn(view->peer, SHUNT_STATE_PLAIN, SHUNT_STATE_READY);
 	count(SHUNT_COUNTER_splice_paired);
+	if (pair->listener) /* what its listener accepts is to be seen */
+		pair_event(SHUNT_EVENT_WALK, view->me->netns, 0, 0);
 }
 
 static __always_inline void sockops_server(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
@@ -353,6 +360,16 @@ static __always_inline void sockops_probe_stop(struct bpf_sock_ops *ctx,
 	bpf_setsockopt(ctx, SOL_TCP, TCP_KEEPINTVL, &view->me->keep_interval, sizeof(int));
 }
 
+/* An edge without a byte: see walk_kick(). */
+static __always_inline void sockops_kick(struct bpf_sock_ops *ctx, const struct pair_view *view,
+					 struct tcp_sock *tp)
+{
+	int lowat = tcp_sk(tp)->sk_rcvlowat;
+
+	if (settle_owes_kick(view, tp))
+		bpf_setsockopt(ctx, SOL_SOCKET, SO_RCVLOWAT, &lowat, sizeof(lowat));
+}
+
 /*
  * The socket of a member is about to send something by TCP: data, or an acknowledgement of data, so
  * one of its directions does not splice. It holds its lock here. (The op is there to ask for room
@@ -362,7 +379,6 @@ static __always_inline void sockops_probe_stop(struct bpf_sock_ops *ctx,
 static __always_inline void sockops_transmit(struct bpf_sock_ops *ctx, struct tcp_sock *tp)
 {
 	struct pair_view view;
-	int lowat;
 
 	if (!pair_find(tcp_numbers(tp), tcp_likely_end(tp), &view))
 		return;
@@ -371,15 +387,13 @@ static __always_inline void sockops_transmit(struct bpf_sock_ops *ctx, struct tc
 		    (pair_state(view.peer) == SHUNT_STATE_SPILLED ||
 		     pair_state(view.peer) == SHUNT_STATE_LEFT))
 			sockops_probe_start(ctx, &view, tp);
+		sockops_kick(ctx, &view, tp);
 		return;
 	}
 	sockops_probe_stop(ctx, &view);
 	bpf_sock_ops_cb_flags_set(ctx,
 				  ctx->bpf_sock_ops_cb_flags & ~BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
-	if (settle_owes_kick(&view, tp)) {
-		lowat = tcp_sk(tp)->sk_rcvlowat;
-		bpf_setsockopt(ctx, SOL_SOCKET, SO_RCVLOWAT, &lowat, sizeof(lowat));
-	}
+	sockops_kick(ctx, &view, tp);
 }
 
 /* The reply of ops that ask for one is left as it is: another program may have given it. */

@@ -80,6 +80,9 @@ static __always_inline __u32 splice_veto(const struct pair_view *view, struct tc
 	if (veto || view->me->checked == generation)
 		return veto;
 	veto = scope_program_veto(view->peer->program);
+	/* A new agent looks at the programs anew; who was let in stays meanwhile. */
+	if (veto == SHUNT_REASON_unknown_program && view->me->checked)
+		veto = SHUNT_REASON_none;
 	if (!veto)
 		veto = scope_veto(client, server,
 				  pair->end[SHUNT_CLIENT].netns == pair->end[SHUNT_SERVER].netns,
@@ -133,6 +136,9 @@ static __always_inline bool splice_turn(const struct pair_view *view,
 {
 	struct shunt_end *me = view->me;
 
+	if (from == SHUNT_STATE_SPILLED && verdict->state == SHUNT_STATE_SPLICED &&
+	    pair_set(view->pair, 0) & SHUNT_PAIR_SETTLES << view->end)
+		return false;
 	if (!pair_turn(me, from, verdict->state))
 		return false;
 	switch (verdict->state) {

@@ -80,7 +80,8 @@ static __always_inline void splice_decide(const struct splice_view *view,
 			ret->reason = SHUNT_REASON_big;
 		if (ret->reason && quiet) {
 			ret->state = SHUNT_STATE_LEFT;
-		} else if (view->now || view->queued + view->size > view->limit) {
+		} else if (view->now || !view->read || view->queued + view->size > view->limit) {
+			/* Unread: of a send() that began before its socket was let in. */
 			if (!ret->reason)
 				ret->reason = SHUNT_REASON_spilled;
 			ret->state = SHUNT_STATE_SPILLED;

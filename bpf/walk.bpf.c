@@ -15,6 +15,7 @@
 #define SOL_TCP			  6
 #define TCP_BPF_SOCK_OPS_CB_FLAGS 1008 /* <linux/bpf.h> of newer kernels */
 
+#define WALK_BLOCKED 2 /* walks that have to find a socket in blocking mode */
 #define WALK_BACKOFF 6 /* at most 2^6 walks between two tries */
 
 static const struct shunt_pair walk_no_pair = {};
@@ -229,6 +230,28 @@ static __always_inline void walk_say(struct bpf_iter__tcp *ctx, char what)
 	bpf_seq_write(ctx->meta->seq, &what, sizeof(what));
 }
 
+/* The first socket that a listener's program has accepted shows the mode of all that it accepts.
+ * Returns whether there is still something to see. */
+static __always_inline bool walk_learn(const struct pair_view *view, struct tcp_sock *me)
+{
+	struct socket *socket = tcp_sk(me)->sk_socket;
+	__u64 listener = view->pair->listener;
+	struct shunt_listener *known;
+
+	if (view->end != SHUNT_SERVER || !listener)
+		return false;
+	if (!socket || !socket->file)
+		return true;
+	known = bpf_map_lookup_elem(&shunt_listeners, &listener);
+	if (known)
+		known->accepts =
+			tcp_blocking(me) ? SHUNT_ACCEPTS_BLOCKING : SHUNT_ACCEPTS_NONBLOCKING;
+	view->pair->listener = 0;
+	if (tcp_blocking(me))
+		pair_leave(view->pair, SHUNT_REASON_blocking);
+	return false;
+}
+
 /* Does a member have to leave, by what has changed since it was let in? */
 static __always_inline void walk_judge(const struct shunt_control *control,
 				       const struct pair_view *view, struct tcp_sock *me)
@@ -239,7 +262,8 @@ static __always_inline void walk_judge(const struct shunt_control *control,
 		return;
 	if (control->splice)
 		reason = walk_veto(view, me, tcp_at(view->peer->sock));
-	if (reason && reason != SHUNT_REASON_closing)
+	/* A program that nobody knows yet has not written anything yet, or is being looked at. */
+	if (reason && reason != SHUNT_REASON_closing && reason != SHUNT_REASON_unknown_program)
 		pair_leave(view->pair, reason);
 }
 
@@ -252,6 +276,8 @@ static __always_inline void walk_pass(struct bpf_iter__tcp *ctx,
 	__u32 flags = pair_flags(view->pair);
 
 	if (flags & SHUNT_PAIR_MEMBER << view->end && !(flags & SHUNT_PAIR_ADOPT)) {
+		if (walk_learn(view, me))
+			walk_say(ctx, SHUNT_WALK_AGAIN);
 		walk_judge(control, view, me);
 		flags = pair_flags(view->pair);
 		if (spilled)

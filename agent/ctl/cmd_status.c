@@ -4,6 +4,8 @@
  * Reads from: the agent.
  * Writes to: stdout.
  */
+#include <string.h>
+
 #include "cmd.h"
 
 static long long number(const json_t *object, const char *key)
@@ -28,6 +30,35 @@ static void print_cgroups(struct out_table *table, const json_t *cgroups)
 		       number(cgroups, "members"), number(cgroups, "sidecars"));
 }
 
+static void print_splice(struct out_table *table, const json_t *status)
+{
+	const json_t *lacks = json_object_get(status, "splice_lacks");
+
+	out_table_text(table, "splice");
+	out_table_value(table, json_object_get(status, "splice"));
+	if (json_is_string(lacks)) {
+		out_table_text(table, "splice lacks");
+		out_table_value(table, lacks);
+	}
+}
+
+/* The checks of this outcome; no line if there is none. */
+static void print_selftest(struct out_table *table, const json_t *checks, const char *outcome)
+{
+	json_t *names = json_array();
+	const json_t *check;
+	size_t i;
+
+	json_array_foreach (checks, i, check)
+		if (!strcmp(out_string(check, "outcome"), outcome))
+			json_array_append(names, json_object_get(check, "name"));
+	if (json_array_size(names)) {
+		out_table_text(table, "self-test %s", outcome);
+		out_table_value(table, names);
+	}
+	json_decref(names);
+}
+
 static void print_status(const json_t *status)
 {
 	static const struct {
@@ -37,6 +68,7 @@ static void print_status(const json_t *status)
 		{"rung", "rung"},	{"config", "config"}, {"cgroup root", "cgroup_root"},
 		{"pin dir", "pin_dir"}, {"meshes", "meshes"},
 	};
+	static const char *const outcomes[] = {"passed", "failed", "untried"};
 	_cleanup_out_table_ struct out_table *table = out_table_new("ll");
 	const json_t *item;
 	size_t i;
@@ -55,6 +87,9 @@ static void print_status(const json_t *status)
 		out_table_text(table, "map %s", out_string(item, "name"));
 		out_table_text(table, "%lld of %lld", number(item, "used"), number(item, "max"));
 	}
+	print_splice(table, status);
+	for (i = 0; i < ARRAY_SIZE(outcomes) && strcmp(out_string(status, "splice"), "off"); i++)
+		print_selftest(table, json_object_get(status, "selftest"), outcomes[i]);
 	json_array_foreach (json_object_get(status, "warnings"), i, item) {
 		out_table_text(table, "warning");
 		out_table_value(table, item);

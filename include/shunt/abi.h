@@ -359,6 +359,7 @@ enum shunt_pair_flags {
 	SHUNT_PAIR_KICK = 1 << 8,	/* << end: that reader is owed an edge */
 	SHUNT_PAIR_PROBED = 1 << 10,	/* << end: Shunt has switched keep-alive on for it */
 	SHUNT_PAIR_SIDECAR = 1 << 12,	/* one end is a sidecar, whatever its cgroup says */
+	SHUNT_PAIR_SETTLES = 1 << 13,	/* << end: its reader looks whether it can be LEFT */
 };
 
 struct shunt_pair {
@@ -370,20 +371,32 @@ struct shunt_pair {
 	__u32 mesh;		      /* slot in shunt_meshes */
 	__u32 backoff;		      /* walks to pass before it may be adopted again */
 	__u32 adoptions;
+	__u32 blocked; /* walks that found the server's end in blocking mode */
 	__u64 opened_at; /* connect(), CLOCK_MONOTONIC, in ns; 0: not known */
 	__u64 established_at;
+	__u64 listener; /* key of shunt_listeners, while it is not known how it accepts; else 0 */
 	struct shunt_end end[SHUNT_ENDS];
 };
 _Static_assert(sizeof(struct shunt_end) == 128, "ABI");
-_Static_assert(sizeof(struct shunt_pair) == 96 + 2 * 128, "ABI");
+_Static_assert(sizeof(struct shunt_pair) == 112 + 2 * 128, "ABI");
 
 /* shunt_syns: numbers of a handshake -> the listener that answered it. An entry that is pushed out
  * costs its connection the splicing, nothing else. */
 struct shunt_syn {
 	__u64 cgroup;
-	__u64 program; /* key of shunt_programs; 0: not known */
+	__u64 program;	/* key of shunt_programs; 0: not known */
+	__u64 listener; /* key of shunt_listeners */
 	__u32 netns;
-	__u32 blocking; /* the listener is in blocking mode */
+	__u16 blocking; /* the listener is in blocking mode */
+	__u16 accepts;	/* enum shunt_accepts */
+};
+
+/* The mode that a listener's sockets have once they are accepted: accept() does not hand its own
+ * on. A listener's first connection shows it. */
+enum shunt_accepts {
+	SHUNT_ACCEPTS_UNKNOWN,
+	SHUNT_ACCEPTS_NONBLOCKING,
+	SHUNT_ACCEPTS_BLOCKING,
 };
 
 /* shunt_listeners: socket cookie of a listener -> who called listen(). An entry that is pushed out
@@ -391,7 +404,7 @@ struct shunt_syn {
 struct shunt_listener {
 	__u64 program;
 	__u32 pid;
-	__u32 pad;
+	__u32 accepts; /* enum shunt_accepts */
 };
 
 /* shunt_halves: the end of an older connection that the walk passed by first. */

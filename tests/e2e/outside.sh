@@ -22,12 +22,13 @@ attached()
 		import json, sys
 
 		ours = {int(line.split()[1]) for line in open(sys.argv[1]) if line.startswith("link")}
-		print(*{link["cgroup_id"] for link in json.load(sys.stdin) if link["id"] in ours},
+		print(*{link["cgroup_id"] for link in json.load(sys.stdin)
+		        if link["id"] in ours and link["type"] == "cgroup"},
 		      sep="\n")' "$DIR/now") | sort | paste -sd ' '
 }
 expect "attached to these cgroups only" "$CG/app $CG/proxy" "$(attached)"
 
-# How often the programs of this agent ran. The switch is one for the whole host, so tests that use
+# How often the programs of this agent ran, less the iterators, which it runs itself. The switch is one for the whole host, so tests that use
 # it take turns, and it is put back.
 exec 9>/run/lock/shunt-test-bpf-stats
 flock 9
@@ -40,7 +41,8 @@ runs()
 		import json, sys
 
 		ours = {int(line.split()[1]) for line in open(sys.argv[1]) if line.startswith("prog")}
-		print(sum(p.get("run_cnt", 0) for p in json.load(sys.stdin) if p["id"] in ours))' \
+		print(sum(p.get("run_cnt", 0) for p in json.load(sys.stdin)
+		          if p["id"] in ours and p["type"] != "tracing"))' \
 		"$DIR/now"
 }
 

@@ -104,6 +104,7 @@ class Agent:
         self.pins = f"{world.bpffs}/shunt"
         self.log = f"{world.directory}/shuntd.log"
         self.limits = {}
+        self.settings = {}  # more keys of [agent]
         self.process = None
 
     def configure(self, **keys):
@@ -118,7 +119,7 @@ class Agent:
             "cgroup_root": self.world.mount,
             "pin_dir": self.pins,
             "control_socket": self.socket,
-        }
+        } | self.settings
         with open(self.config, "w", encoding="utf-8") as file:
             for section, values in ("agent", agent), ("limits", self.limits), ("mesh test", mesh):
                 print(f"[{section}]", file=file)
