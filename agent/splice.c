@@ -438,7 +438,6 @@ int splice_apply(struct splice *splice, const struct config *config, const char 
 	splice->control->queue_max = config->limit_splice_queue;
 	splice->control->splice = splice->kernel_can && splice_wanted(config);
 	splice->control->reason = splice_reason(config);
-	splice->control->discover = splice->control->splice;
 	splice->control->announce = 1;
 	r = splice_keep_programs(splice, config);
 	splice_renew(splice);
@@ -446,6 +445,8 @@ int splice_apply(struct splice *splice, const struct config *config, const char 
 	if (r)
 		return r;
 	splice_read_scan(splice);
+	/* Not before the scan: it says whose the connections are that are found. */
+	splice->control->discover = splice->control->splice;
 	enrol_each(enrol, splice_add_netns_of, &all);
 	splice->later_ms = SPLICE_LATER_MS;
 	splice_schedule(splice);

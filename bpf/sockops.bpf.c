@@ -65,15 +65,16 @@ static __always_inline void sockops_mark_syn(struct bpf_sock_ops *ctx)
 	bpf_map_update_elem(&shunt_syns, &key, &syn, BPF_ANY);
 }
 
-/* listen() runs this, so the current task is the one that calls it. */
-static __always_inline void sockops_note_listener(struct bpf_sock_ops *ctx)
+/* listen() and connect() run this, so the current task is the one that calls them. */
+static __always_inline void sockops_note_user(struct bpf_sock_ops *ctx)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct inode *inode = BPF_CORE_READ(task, mm, exe_file, f_inode);
 	struct shunt_listener listener = {.pid = bpf_get_current_pid_tgid() >> 32};
+	struct shunt_control *control = pair_control();
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 
-	if (!inode)
+	if (!inode || (ctx->op == BPF_SOCK_OPS_TCP_CONNECT_CB && !(control && control->splice)))
 		return;
 	listener.program =
 		SHUNT_PROGRAM_KEY(BPF_CORE_READ(inode, i_sb, s_dev), BPF_CORE_READ(inode, i_ino));
@@ -118,6 +119,19 @@ static __always_inline __u32 sockops_enter(struct bpf_sock_ops *ctx, const struc
 		return SHUNT_REASON_refused;
 	pair_set(view->pair, SHUNT_PAIR_MEMBER << view->end);
 	return SHUNT_REASON_none;
+}
+
+/* Who dialled: it may be long until it writes. What connect() has noted is of no more use. */
+static __always_inline void sockops_take_user(struct bpf_sock_ops *ctx, struct shunt_end *ret)
+{
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+	struct shunt_listener *user = bpf_map_lookup_elem(&shunt_listeners, &cookie);
+
+	if (!user)
+		return;
+	ret->program = user->program;
+	ret->pid = user->pid;
+	bpf_map_delete_elem(&shunt_listeners, &cookie);
 }
 
 static __always_inline void sockops_describe_client(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
@@ -193,12 +207,15 @@ static __always_inline void sockops_client(struct bpf_sock_ops *ctx, struct bpf_
 	struct shunt_control *control = pair_control();
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	struct shunt_pair *pair;
+	struct shunt_end user = {};
 	struct pair_view view;
 	struct shunt_syn *syn;
 	__u32 reason;
 
 	if (!tp || !control || (!redirected && !control->splice))
 		return;
+	if (sockops_splice)
+		sockops_take_user(ctx, &user);
 	/* Not ctx->snd_nxt: data that went with the SYN (Fast Open) counts there. */
 	view.key = tcp_pair_key(tcp_numbers(tp), SHUNT_CLIENT);
 	syn = control->splice ? bpf_map_lookup_elem(&shunt_syns, &view.key) : NULL;
@@ -218,6 +235,8 @@ static __always_inline void sockops_client(struct bpf_sock_ops *ctx, struct bpf_
 		return;
 	pair_view_set(&view, pair, SHUNT_CLIENT);
 	sockops_describe_client(ctx, sk, redirected ? state : NULL, pair);
+	view.me->program = user.program;
+	view.me->pid = user.pid;
 	sockops_subscribe(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
 	if (redirected)
 		count(SHUNT_COUNTER_origdst_offered);
@@ -230,6 +249,9 @@ static __always_inline void sockops_client(struct bpf_sock_ops *ctx, struct bpf_
 		return;
 	pair->reason = reason;
 	count(SHUNT_COUNTER_splice_plain_none + reason);
+	/* These may be otherwise one day: the walk lets it in then. */
+	if (reason == SHUNT_REASON_blocking || reason == SHUNT_REASON_unknown_program)
+		pair_event(SHUNT_EVENT_LEFT, view.me->netns, 0, 0);
 }
 
 /* The second end: has the client sent anything yet? Then its bytes are on their way by TCP. */
@@ -409,8 +431,9 @@ int shunt_sockops(struct bpf_sock_ops *ctx)
 			sockops_mark_syn(ctx);
 		return 1;
 	case BPF_SOCK_OPS_TCP_LISTEN_CB:
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 		if (sockops_splice)
-			sockops_note_listener(ctx);
+			sockops_note_user(ctx);
 		return 1;
 	case BPF_SOCK_OPS_STATE_CB:
 		if (ctx->args[1] != BPF_TCP_CLOSE)

@@ -13,7 +13,8 @@
 
 #include "scope.bpf.h"
 
-#define MSG_OOB 1
+#define MSG_OOB		 1
+#define SOCK_RCVBUF_LOCK 2 /* in sk_userlocks: <net/sock.h> */
 
 #if defined(__TARGET_ARCH_x86)
 #define SPLICE_REGS_CALL(regs) ((regs)->orig_rax)
@@ -154,6 +155,8 @@ static __always_inline bool splice_turn(const struct pair_view *view,
 	case SHUNT_STATE_SPILLED:
 		me->spills++;
 		count(SHUNT_COUNTER_splice_spilled);
+		if (verdict->reason != SHUNT_REASON_spilled)
+			pair_leave(view->pair, verdict->reason);
 		pair_event(SHUNT_EVENT_SPILLED, view->peer->netns, 0, 0);
 		break;
 	default:
@@ -170,6 +173,21 @@ static __always_inline bool splice_redirect(struct sk_msg_md *msg, const struct 
 	struct shunt_end_key key = pair_end_key(view, !view->end);
 
 	return bpf_msg_redirect_hash(msg, &shunt_ends, &key, BPF_F_INGRESS) == SK_PASS;
+}
+
+/* What may be queued for the peer. One that might go over to splice(2) gets no more than what it
+ * reads before it does. */
+static __always_inline __u64 splice_room(const struct pair_view *view, struct tcp_sock *me,
+					 struct tcp_sock *peer, const struct shunt_control *control)
+{
+	bool locked = BPF_CORE_READ_BITFIELD(tcp_sk(peer), sk_userlocks) & SOCK_RCVBUF_LOCK;
+	__u64 limit = splice_limit(tcp_sk(peer)->sk_rcvbuf, locked, tcp_sk(me)->sk_sndbuf,
+				   control->queue_max);
+
+	if (limit > SPLICE_SUSPECT_BYTES &&
+	    scope_program(view->peer->program) == SHUNT_PROGRAM_SUSPECT)
+		return SPLICE_SUSPECT_BYTES;
+	return limit;
 }
 
 /* Returns whether the message was redirected. */
@@ -201,9 +219,14 @@ static __always_inline bool splice_send(struct sk_msg_md *msg, struct tcp_sock *
 		.alone = tcp_users(me) == SPLICE_ALONE,
 		.size = msg->size,
 		.queued = tcp_sk(peer)->sk_backlog.rmem_alloc.counter,
-		.limit = splice_limit(tcp_sk(peer)->sk_rcvbuf, tcp_sk(me)->sk_sndbuf,
-				      control->queue_max),
+		.limit = splice_room(view, me, peer, control),
 	};
+
+	/* The reader's buffer is charged for the bytes alone. */
+	if (now.empty)
+		view->me->backlog = 0;
+	if (now.queued < (__u64)view->me->backlog * SPLICE_MESSAGE_BYTES)
+		now.queued = (__u64)view->me->backlog * SPLICE_MESSAGE_BYTES;
 
 	if (now.now)
 		now.veto = SHUNT_REASON_urgent;
@@ -212,7 +235,10 @@ static __always_inline bool splice_send(struct sk_msg_md *msg, struct tcp_sock *
 	splice_decide(&now, &verdict);
 	if (verdict.state != from && !splice_turn(view, &verdict, from))
 		return false;
-	return verdict.redirect && splice_redirect(msg, view);
+	if (!verdict.redirect || !splice_redirect(msg, view))
+		return false;
+	view->me->backlog++;
+	return true;
 }
 
 SEC("sk_msg")

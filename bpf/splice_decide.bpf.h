@@ -23,6 +23,9 @@
  * (HAProxy: three of 16 KiB). */
 #define SPLICE_SUSPECT_BYTES   32768
 
+/* A message takes memory of its own beside its bytes: struct sk_msg, 712 bytes on 6.18. */
+#define SPLICE_MESSAGE_BYTES 1024
+
 /* What the writer sees, holding its socket's lock, before a message goes. */
 struct splice_view {
 	__u32 state;  /* enum shunt_state */
@@ -97,11 +100,13 @@ static __always_inline void splice_decide(const struct splice_view *view,
 /*
  * What may be queued for a reader, in bytes. TCP's window cannot be taken back, so what is spliced
  * comes on top of what TCP will accept once it has spilled: a tenth of that is the most that a
- * writer may notice. @rcvbuf: of the reader; @sndbuf: of the writer; half of @rcvbuf is payload.
+ * writer may notice, and half as much where the program has fixed the buffer (@locked), for then
+ * what is queued also keeps TCP's window from growing. @rcvbuf: of the reader; @sndbuf: of the
+ * writer; half of @rcvbuf is payload.
  */
-static __always_inline __u64 splice_limit(__u32 rcvbuf, __u32 sndbuf, __u32 queue_max)
+static __always_inline __u64 splice_limit(__u32 rcvbuf, bool locked, __u32 sndbuf, __u32 queue_max)
 {
-	__u64 limit = ((__u64)rcvbuf / 2 + sndbuf) / 10;
+	__u64 limit = ((__u64)rcvbuf / 2 + sndbuf) / (locked ? 20 : 10);
 
 	if (limit > rcvbuf)
 		limit = rcvbuf;

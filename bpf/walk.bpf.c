@@ -41,6 +41,11 @@ static __always_inline void walk_kick(struct tcp_sock *me)
 	bpf_setsockopt(me, SOL_SOCKET, SO_RCVLOWAT, &lowat, sizeof(lowat));
 }
 
+static __always_inline void walk_say(struct bpf_iter__tcp *ctx, char what)
+{
+	bpf_seq_write(ctx->meta->seq, &what, sizeof(what));
+}
+
 /* Does the pair talk back and forth, by what TCP has sent since the last walk? */
 static __always_inline bool walk_alternates(const struct pair_view *view, struct tcp_sock *me)
 {
@@ -163,7 +168,7 @@ static __always_inline void walk_describe(const struct shunt_half *half, struct 
  * end that the walk passes by leaves a note, the second makes the pair of both. Which of them
  * dialled can only be guessed, but both guess alike: they find each other's note or none.
  */
-static __always_inline void walk_discover(struct tcp_sock *me)
+static __always_inline void walk_discover(struct bpf_iter__tcp *ctx, struct tcp_sock *me)
 {
 	struct shunt_half half = {
 		.sock = kernel_address(me),
@@ -189,6 +194,9 @@ static __always_inline void walk_discover(struct tcp_sock *me)
 	}
 	view.key = tcp_pair_key(tcp_numbers(me), half.end);
 	other = bpf_map_lookup_elem(&shunt_halves, &view.key);
+	/* The pair goes when both ends have told that they are closed, whichever is the second. */
+	walk_subscribe(me, BPF_SOCK_OPS_STATE_CB_FLAG);
+	walk_say(ctx, SHUNT_WALK_LATER);
 	if (!other || other->end == half.end) {
 		bpf_map_update_elem(&shunt_halves, &view.key, &half, BPF_ANY);
 		return;
@@ -205,7 +213,6 @@ static __always_inline void walk_discover(struct tcp_sock *me)
 	pair->established_at = bpf_ktime_get_ns();
 	pair->reason = SHUNT_REASON_early;
 	pair_set(pair, SHUNT_PAIR_JOINED);
-	walk_subscribe(me, BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
 /* Lets pairs in that talk back and forth. Each time that one had to leave it waits longer. */
@@ -223,11 +230,6 @@ static __always_inline void walk_consider(const struct pair_view *view, struct t
 	} else if (pair_flags(pair) & SHUNT_PAIR_ADOPT) {
 		walk_adopt(view, me);
 	}
-}
-
-static __always_inline void walk_say(struct bpf_iter__tcp *ctx, char what)
-{
-	bpf_seq_write(ctx->meta->seq, &what, sizeof(what));
 }
 
 /* The first socket that a listener's program has accepted shows the mode of all that it accepts.
@@ -327,7 +329,7 @@ int shunt_walk(struct bpf_iter__tcp *ctx)
 		return 0;
 	if (!pair_find(tcp_numbers(me), tcp_likely_end(me), &view)) {
 		if (control->discover)
-			walk_discover(me);
+			walk_discover(ctx, me);
 		return 0;
 	}
 	if (view.me->sock == kernel_address(me) && pair_flags(view.pair) & SHUNT_PAIR_JOINED)

@@ -345,6 +345,8 @@ struct shunt_end {
 	__u32 delta_out;    /* .seen_out less what it was when the walk passed by before */
 	__u32 keep_idle;    /* what the program has set, while .flags says PROBED; in s */
 	__u32 keep_interval;
+	__u32 backlog; /* messages spliced since its peer's queue was seen empty */
+	__u32 pad;
 	__u64 run_bytes;
 	__u64 run_began; /* CLOCK_MONOTONIC, in ns */
 };
@@ -371,14 +373,14 @@ struct shunt_pair {
 	__u32 mesh;		      /* slot in shunt_meshes */
 	__u32 backoff;		      /* walks to pass before it may be adopted again */
 	__u32 adoptions;
-	__u32 blocked; /* walks that found the server's end in blocking mode */
+	__u32 blocked;	 /* walks that found the server's end in blocking mode */
 	__u64 opened_at; /* connect(), CLOCK_MONOTONIC, in ns; 0: not known */
 	__u64 established_at;
 	__u64 listener; /* key of shunt_listeners, while it is not known how it accepts; else 0 */
 	struct shunt_end end[SHUNT_ENDS];
 };
-_Static_assert(sizeof(struct shunt_end) == 128, "ABI");
-_Static_assert(sizeof(struct shunt_pair) == 112 + 2 * 128, "ABI");
+_Static_assert(sizeof(struct shunt_end) == 136, "ABI");
+_Static_assert(sizeof(struct shunt_pair) == 112 + 2 * 136, "ABI");
 
 /* shunt_syns: numbers of a handshake -> the listener that answered it. An entry that is pushed out
  * costs its connection the splicing, nothing else. */
