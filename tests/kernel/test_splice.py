@@ -1,0 +1,626 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Which connections are spliced, and that they leave, spill and come back without a byte lost."""
+import contextlib
+import errno
+import select
+import socket
+import struct
+import termios
+
+from case import FAR4, FAR6, POD4, SOON, attempt, main
+from sandbox import DEADLINE, Place, check, libc, wait_until
+from semantics import RESET, await_event, fill, pattern, poll, queue, read, read_pattern, send, write
+from splice_case import DIRECT, SpliceCase
+
+SOL_TCP = socket.IPPROTO_TCP
+SO_TIMESTAMP, SO_TIMESTAMPING, SO_ZEROCOPY = 29, 37, 60
+TCP_REPAIR, TCP_ULP, TCP_INQ = 19, 31, 36
+IPPROTO_MPTCP = 262
+EDGES = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+AGENTLESS = 4  # seconds within which keep-alive's timer has kicked, and some
+
+
+class Families(SpliceCase):
+    def test_ipv4(self):
+        self.open()
+
+    def test_ipv6(self):
+        self.open("::1")
+
+    def test_mapped_client(self):
+        self.open("127.0.0.1", "::ffff:127.0.0.1")
+
+    def test_ipv4_client_of_a_dual_stack_listener(self):
+        self.open("::", "127.0.0.1")
+
+    def test_mapped_client_of_a_dual_stack_listener(self):
+        self.open("::", "::ffff:127.0.0.1")
+
+
+class Namespaces(SpliceCase):
+    def test_equal_addresses(self):
+        """Not even the ports tell the two connections apart."""
+        twin = Place(self.world.app.cgroup, self.world.new_pod())
+        pairs = []
+        for place in self.world.app, twin:
+            listener = self.listen(POD4, 5000, place=place)
+            client = self.dial((POD4, 5000), place=place, bind=(POD4, 20000))
+            pairs.append((client, self.accept_from(listener)))
+        (one, one_server), (two, two_server) = pairs
+        with self.spliced():
+            for n in range(20):
+                write(one, b"one %4d" % n)
+                write(two, b"two %4d" % n)
+                self.assertEqual(read(one_server, 8), b"one %4d" % n)
+                self.assertEqual(read(two_server, 8), b"two %4d" % n)
+                write(one_server, b"1")
+                write(two_server, b"2")
+                self.assertEqual((read(one, 1), read(two, 1)), (b"1", b"2"))
+
+    def test_across_a_link(self):
+        for address in FAR4, FAR6:
+            with self.subTest(address):
+                self.open(address, at=self.in_far())
+
+    def test_through_dnat(self):
+        try:
+            self.world.app.netns.nft("""
+                table ip shunt_test {
+                    chain output {
+                        type nat hook output priority -100
+                        ip daddr 10.99.0.1 dnat to %s
+                    }
+                }""" % FAR4)
+        except FileNotFoundError as error:
+            self.kernel_lacks("nftables", error, errno.ENOENT)
+        self.addCleanup(self.world.app.netns.nft, "delete table ip shunt_test")
+        client, _ = self.open(FAR4, "10.99.0.1", at=self.in_far())
+        self.assertEqual(client.getpeername()[0], "10.99.0.1")
+
+    def test_connection_to_who_is_not_enrolled(self):
+        with self.moving(splice_plain_remote=1, pairs_opened=0, splice_paired=0):
+            client, server = self.pair(FAR4, at=self.world.far)
+            self.assert_plain(client, server)
+
+    def test_connection_from_who_is_not_enrolled(self):
+        with self.moving(pairs_opened=0, splice_paired=0):
+            client, server = self.pair(by=self.world.outside)
+            self.assert_plain(client, server)
+
+
+class ScopeCase(SpliceCase):
+    def assert_scope(self, *, own, sidecar, far, far_sidecar):
+        """Which of these are spliced: connections within the application, to the sidecar, and the
+        same across namespaces."""
+        far_proxy = Place(self.world.proxy.cgroup, self.world.far.netns)
+        for address, place, expected in (
+                ("127.0.0.1", self.world.app, own), ("127.0.0.1", self.world.proxy, sidecar),
+                (FAR4, self.in_far(), far), (FAR4, far_proxy, far_sidecar)):
+            with self.subTest(address=address, cgroup=place.cgroup.path):
+                with self.moving(splice_plain_scope=0 if expected else 1,
+                                  splice_paired=1 if expected else 0):
+                    client, server = self.pair(address, at=place)
+                    (self.assert_splices if expected else self.assert_plain)(client, server)
+
+
+class ScopeNode(ScopeCase):
+    def test_scope(self):
+        self.assert_scope(own=True, sidecar=True, far=True, far_sidecar=True)
+
+
+class ScopeNetns(ScopeCase):
+    mesh = {"splice": "netns"} | DIRECT
+
+    def test_scope(self):
+        self.assert_scope(own=True, sidecar=True, far=False, far_sidecar=False)
+
+
+class ScopeSidecar(ScopeCase):
+    mesh = {"splice": "sidecar"} | DIRECT
+
+    def test_scope(self):
+        self.assert_scope(own=False, sidecar=True, far=False, far_sidecar=True)
+
+
+class ScopeOff(ScopeCase):
+    mesh = {"splice": "off"} | DIRECT
+
+    def test_scope(self):
+        with self.moving(splice_paired=0, pairs_opened=0):
+            client, server = self.pair()
+            self.assert_plain(client, server)
+
+
+class Full(SpliceCase):
+    def test_more_connections_than_there_is_room_for(self):
+        self.restart_agent(flows=2)
+        self.addCleanup(self.restart_agent)
+        self.introduce()
+        wait_until(lambda: self.members() == 0, "those before are gone")
+        with self.moving(splice_paired=2, splice_plain_full=3):
+            pairs = [self.pair() for _ in range(5)]
+        with self.spliced():
+            for client, server in pairs[:2]:
+                self.converse(client, server)
+        with self.unspliced():
+            for client, server in pairs[2:]:
+                self.converse(client, server)
+        for sock in pairs[0]:
+            sock.close()
+        wait_until(lambda: self.members() == 2, "there is room again")
+        self.open()
+
+
+class Blocking(SpliceCase):
+    def test_client(self):
+        with self.moving(splice_plain_blocking=1, splice_paired=0):
+            client, server = self.pair(blocks=True)
+            self.assert_plain(client, server)
+
+    def test_listener(self):
+        with self.moving(splice_plain_blocking=1, splice_paired=0):
+            client, server = self.pair(listener_blocks=True)
+            self.assert_plain(client, server)
+
+    def test_accepted_socket(self):
+        with self.moving(splice_plain_blocking=1, splice_left=0):
+            client, server = self.pair(server_blocks=True)
+            self.assert_plain(client, server)
+        wait_until(lambda: self.members() == 0, "both ends are out")
+
+    def test_client_that_turns_non_blocking(self):
+        client, server = self.pair(blocks=True)
+        self.converse(client, server)
+        client.setblocking(False)
+        with self.moving(splice_adopted=1, splice_paired=1):
+            self.converse_until(client, server, lambda: self.members() == 2, "it is let in")
+        self.assert_splices(client, server)
+
+    def test_ends_that_turn_blocking(self):
+        for which in range(2):
+            with self.subTest(which=which):
+                ends = self.open()
+                ends[which].setblocking(True)
+                with self.moving(splice_plain_blocking=1, splice_taken_out=2):
+                    self.converse(*ends)
+                    wait_until(lambda: self.members() == 0, "both ends are out")
+                self.assert_plain(*ends)
+
+
+class OptOuts(SpliceCase):
+    def assert_leaves(self, reason, *option):
+        """Whichever end sets it, when something is unread and when nothing is."""
+        for which in range(2):
+            for unread in 0, 20_000:
+                with self.subTest(which=which, unread=unread):
+                    client, server = ends = self.open()
+                    write(client, pattern(unread))
+                    ends[which].setsockopt(*option)
+                    with self.moving(**{f"splice_plain_{reason}": 1, "splice_taken_out": 2}):
+                        write(client, pattern(1000, unread))
+                        self.assertEqual(read_pattern(server, unread + 1000), "right")
+                        self.converse(client, server)
+                        wait_until(lambda: self.members() == 0, "both ends are out")
+                    self.assert_plain(client, server)
+
+    def assert_stays_out(self, reason, *option):
+        with self.moving(**{f"splice_plain_{reason}": 1, "splice_paired": 0}):
+            self.assert_plain(*self.pair(options=[option]))
+        with self.moving(**{f"splice_plain_{reason}": 1}):
+            client, server = self.pair(listener_options=[option])
+            self.converse(client, server)
+        wait_until(lambda: self.members() == 0, "both ends are out")
+
+    def assert_opts_out(self, reason, *option):
+        self.assert_leaves(reason, *option)
+        self.assert_stays_out(reason, *option)
+
+    def test_zerocopy(self):
+        self.assert_opts_out("zerocopy", socket.SOL_SOCKET, SO_ZEROCOPY, 1)
+
+    def test_low_water_mark(self):
+        self.assert_opts_out("lowat", socket.SOL_SOCKET, socket.SO_RCVLOWAT, 2)
+
+    def test_urgent_data_inline(self):
+        self.assert_opts_out("urgent", socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+
+    def test_timestamps(self):
+        self.assert_opts_out("stamps", socket.SOL_SOCKET, SO_TIMESTAMPING, 1 << 3 | 1 << 4)
+
+    def test_timestamps_of_the_old_kind(self):
+        self.assert_opts_out("stamps", socket.SOL_SOCKET, SO_TIMESTAMP, 1)
+
+    def test_inq(self):
+        self.assert_leaves("stamps", SOL_TCP, TCP_INQ, 1)
+
+    def test_tls(self):
+        with self.connection() as (client, _):
+            try:
+                client.setsockopt(SOL_TCP, TCP_ULP, b"tls")
+            except OSError as error:
+                self.kernel_lacks("kTLS", error, errno.ENOENT)
+        self.assert_leaves("ulp", SOL_TCP, TCP_ULP, b"tls")
+
+    def test_repair(self):
+        """A socket in repair mode sends nothing; the other end sees it."""
+        client, server = self.open()
+        server.setsockopt(SOL_TCP, TCP_REPAIR, 1)
+        with self.moving(splice_plain_repair=1):
+            write(client, b"hello")
+        server.setsockopt(SOL_TCP, TCP_REPAIR, 0)
+        self.assertEqual(read(server, 5), b"hello")
+
+    def test_urgent_data(self):
+        client, server = self.open()
+        with self.moving(splice_plain_urgent=1, splice_taken_out=2):
+            self.assertEqual(client.send(b"!", socket.MSG_OOB), 1)
+            self.assertIn("PRI", poll(server, select.POLLPRI, DEADLINE))
+            self.assertEqual(server.recv(1, socket.MSG_OOB), b"!")
+            self.converse(client, server)
+            wait_until(lambda: self.members() == 0, "both ends are out")
+        self.assert_plain(client, server)
+
+    def test_urgent_data_behind_unread_bytes(self):
+        """They were spliced, and have to be read before the urgent byte can be."""
+        client, server = self.open()
+        write(client, pattern(10_000))
+        with self.moving(splice_plain_urgent=1):
+            self.assertEqual(client.send(b"!", socket.MSG_OOB), 1)
+        write(client, pattern(10_000, 10_000))
+        self.assertIn("PRI", poll(server, select.POLLPRI, DEADLINE))
+        self.assertEqual(read_pattern(server, 10_000), "right")
+        self.assertEqual(server.recv(1, socket.MSG_OOB), b"!")
+        self.assertEqual(read_pattern(server, 10_000, 10_000), "right")
+
+    def test_mptcp(self):
+        try:
+            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, IPPROTO_MPTCP)
+        except OSError as error:
+            self.kernel_lacks("MPTCP", error, errno.EPROTONOSUPPORT)
+        listener = self.listen()
+        with self.keep(sock):
+            sock.setblocking(False)
+            attempt(sock.connect, listener.getsockname())
+            await_event(sock, select.POLLOUT)
+            server = self.accept_from(listener)
+            self.converse(sock, server)
+
+    def test_fast_open(self):
+        """Data comes before the two ends have met: what follows must not overtake it."""
+        for netns in (self.world.app.netns,):
+            before = netns.sysctl("ipv4/tcp_fastopen", 0x207)  # without a cookie, both ends
+            self.addCleanup(netns.sysctl, "ipv4/tcp_fastopen", before)
+        listener = self.listen(options=[(SOL_TCP, socket.TCP_FASTOPEN, 16)])
+        client = self.keep(self.world.app.new_socket())
+        client.setblocking(False)
+        self.assertIn(attempt(client.sendto, pattern(100), socket.MSG_FASTOPEN,
+                              listener.getsockname()), (100, "EINPROGRESS"))
+        server = self.accept_from(listener)
+        self.assertEqual(read(server, 100), pattern(100))
+        await_event(client, select.POLLOUT)
+        self.converse(client, server)
+
+
+class Leaving(SpliceCase):
+    def stream(self, client, server, until, what):
+        """One way, small, and without a pause."""
+        def goes_on():
+            for n in range(64):
+                write(client, pattern(4096, n))
+                self.assertEqual(read(server, 4096), pattern(4096, n))
+            return until()
+        wait_until(goes_on, what)
+
+    def test_stream(self):
+        client, server = self.open()
+        with self.moving(splice_plain_stream=1, splice_taken_out=2, splice_spilled=0):
+            self.stream(client, server, lambda: self.members() == 0, "both ends are out")
+        self.assert_plain(client, server)
+        with self.moving(splice_adopted=1):
+            self.converse_until(client, server, lambda: self.members() == 2, "it is let in again")
+        with self.moving(splice_plain_bytes=0):
+            self.assert_splices(client, server)
+
+    def test_idle_reader_of_bytes_that_came_meanwhile(self):
+        """FIONREAD may have said that there is nothing: who was taken out is told again."""
+        client, server = self.open()
+        self.stream(client, server, lambda: self.count("splice_plain_stream"), "it is a stream")
+        write(client, pattern(3000))
+        wait_until(lambda: self.members() == 0, "both ends are out")
+        self.assertEqual(queue(server, termios.FIONREAD), 3000)
+        self.assertEqual(read_pattern(server, 3000), "right")
+
+    def test_older_than_the_agent(self):
+        self.agent.detach()
+        client, server = self.pair()
+        self.converse(client, server)
+        write(server, b"unread")
+        self.agent.start()
+        with self.moving(splice_adopted=1):
+            self.assertEqual(read(client, 6), b"unread")
+            self.converse_until(client, server, lambda: self.members() == 2, "it is let in")
+        self.assert_splices(client, server)
+
+    def test_reload(self):
+        client, server = self.open()
+        for scope, members in ("off", 0), ("node", 2), ("off", 0), ("node", 2):
+            write(client, pattern(20_000))
+            self.agent.reload(**self.mesh | {"splice": scope})
+            write(client, pattern(20_000, 20_000))
+            self.assertEqual(read_pattern(server, 40_000), "right")
+            self.converse_until(client, server, lambda: self.members() == members,
+                                f"{members} ends are in")
+            (self.assert_splices if members else self.assert_plain)(client, server)
+
+    def test_detach(self):
+        client, server = self.open()
+        write(client, pattern(20_000))
+        self.addCleanup(self.agent.start)
+        self.agent.detach()
+        write(client, pattern(20_000, 20_000))
+        write(server, pattern(10_000))
+        self.assertEqual(read_pattern(server, 40_000), "right")
+        self.assertEqual(read_pattern(client, 10_000), "right")
+        self.converse(client, server)
+
+    def test_agent_that_is_gone(self):
+        """What is spliced goes on, and nothing new is."""
+        client, server = self.open()
+        waiting = self.listen()
+        before = self.agent.counters()
+        self.kill_agent()
+        for n in range(200):
+            self.converse(client, server, 1)
+        other = self.dial(waiting.getsockname())
+        self.converse(other, self.accept_from(waiting))
+        self.doCleanups()
+        after = self.agent.counters()
+        moved = {name: after[name] - before[name] for name in after}
+        self.assertEqual((moved["splice_bytes"], moved["splice_plain_no_agent"]), (40_000, 1))
+
+
+class EdgeReader:
+    """A program that is told of bytes once; it stops reading as its habit is."""
+
+    def __init__(self, case, sock, habit):
+        self.sock = sock
+        self.habit = habit
+        self.epoll = case.keep(select.epoll())
+        self.epoll.register(sock, EDGES)
+        self.offset = 0
+
+    def stops(self, part):
+        if self.habit == "EAGAIN":
+            return False
+        if len(part) < 16384:
+            return True
+        return self.habit == "FIONREAD" and not queue(self.sock, termios.FIONREAD)
+
+    def read_until(self, size, patience=DEADLINE):
+        """Sleeps whenever it is through, and must be woken."""
+        while self.offset < size:
+            if not self.epoll.poll(patience):
+                raise AssertionError(f"asleep at {self.offset} of {size}, with "
+                                     f"{queue(self.sock, termios.FIONREAD)} bytes unread")
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    part = self.sock.recv(16384)
+                    if part != pattern(len(part), self.offset):
+                        raise AssertionError(f"wrong at {self.offset}")
+                    self.offset += len(part)
+                    if not part or self.stops(part):
+                        break
+
+
+class Spill(SpliceCase):
+    HABITS = "EAGAIN", "short read", "FIONREAD"
+
+    def spill(self, client, chunk=3000):
+        """Sends so much that the end of it is left to TCP, and TCP has taken it; how much."""
+        spilled, sent = self.count("splice_spilled"), 0
+        while self.count("splice_spilled") == spilled:
+            for _ in range(8):
+                write(client, pattern(chunk, sent))
+                sent += chunk
+        return sent
+
+    def plain_capacity(self):
+        """What TCP takes for a reader that does not read."""
+        place = self.world.outside
+        return fill(self.pair(at=place, by=place)[0], 0, 3000)
+
+    def test_stalled_reader(self):
+        client, server = self.open()
+        with self.moving(splice_spilled=1, splice_rejoined=0):
+            sent = fill(client, 0, 3000)
+        self.assertEqual(poll(client, select.POLLOUT), "")
+        self.assertLess(sent, 2 * self.plain_capacity())
+        self.assertEqual(read_pattern(server, sent), "right")
+        await_event(client, select.POLLOUT)
+        self.converse_until(client, server, lambda: self.members() == 2, "it is spliced again")
+        self.assert_splices(client, server)
+
+    def test_both_ends_stall(self):
+        client, server = self.open()
+        spilled = self.count("splice_spilled")
+        there, back = fill(client, 0, 3000), fill(server, 0, 3000)
+        self.assertGreater(self.count("splice_spilled"), spilled)
+        self.assertEqual(read_pattern(server, there), "right")
+        self.assertEqual(read_pattern(client, back), "right")
+        self.converse_until(client, server, lambda: self.members() == 2, "it is spliced again")
+
+    def test_again_and_again(self):
+        client, server = self.open()
+        for _ in range(3):
+            self.assertEqual(read_pattern(server, self.spill(client)), "right")
+            self.converse_until(client, server, lambda: self.members() == 2, "it is let in again")
+            with self.moving(splice_plain_bytes=0):
+                self.assert_splices(client, server)
+
+    def test_writer_that_closes_on_a_stalled_reader(self):
+        client, server = self.open()
+        sent = self.spill(client)
+        client.close()
+        self.assertEqual(read_pattern(server, sent), "right")
+        self.assertEqual(read(server, 1), b"")
+
+    def test_reader_that_closes(self):
+        client, server = self.open()
+        self.spill(client)
+        server.close()
+
+        def is_told():
+            return send(client, b"!") in ("EPIPE", "ECONNRESET")
+        wait_until(is_told, "the writer is told")
+
+    def test_reader_that_sleeps_after_a_short_read(self):
+        for habit in self.HABITS:
+            for stall in range(4):
+                with self.subTest(habit=habit, stall=stall):
+                    client, server = self.open()
+                    reader = EdgeReader(self, server, habit)
+                    sent = self.spill(client, 3000 + 2000 * stall)
+                    reader.read_until(sent)
+                    write(server, b"answer")
+                    self.assertEqual(read(client, 6), b"answer")
+
+    def spill_without_agent(self, habit, unread=b""):
+        client, server = self.open()
+        reader = EdgeReader(self, server, habit)
+        write(server, unread)
+        sent = self.spill(client)
+        self.kill_agent()
+        reader.read_until(sent, AGENTLESS)
+        self.assertEqual(read(client, len(unread)), unread)
+        self.converse(client, server)
+        self.doCleanups()
+
+    def test_short_reads_without_an_agent(self):
+        for habit in self.HABITS:
+            with self.subTest(habit=habit):
+                self.spill_without_agent(habit)
+                self.introduce()
+
+    def test_writer_that_does_not_read_without_an_agent(self):
+        """The sockets cannot be taken out as long as that is so."""
+        self.spill_without_agent("short read", b"unread")
+
+    def test_spills_without_an_agent(self):
+        """Also one that comes after its end."""
+        client, server = self.open()
+        reader = EdgeReader(self, server, "short read")
+        self.kill_agent()
+        sent = fill(client, 0, 3000)
+        reader.read_until(sent, AGENTLESS)
+        self.converse(client, server)
+
+
+class Handshakes(SpliceCase):
+    def test_syn_cookies(self):
+        before = self.world.app.netns.sysctl("ipv4/tcp_syncookies", 2)
+        self.addCleanup(self.world.app.netns.sysctl, "ipv4/tcp_syncookies", before)
+        for address in "127.0.0.1", "::1":
+            for _ in range(10):
+                self.converse(*self.pair(address))
+
+    def test_full_accept_queue(self):
+        """The server's end is done after the client has sent: nothing may be overtaken."""
+        listener = self.listen()
+        listener.setsockopt(SOL_TCP, socket.TCP_DEFER_ACCEPT, 30)
+        clients = [self.dial(listener.getsockname()) for _ in range(4)]
+        listener.listen(0)
+        for n, client in enumerate(clients):
+            write(client, pattern(1000, n))
+        for client in clients:
+            write(client, pattern(1000))
+        servers = {}
+        for _ in clients:
+            server = self.accept_from(listener)
+            servers[server.getpeername()] = server
+        for n, client in enumerate(clients):
+            server = servers[client.getsockname()]
+            self.assertEqual(read(server, 2000), pattern(1000, n) + pattern(1000))
+            self.converse(client, server)
+
+    def test_server_that_speaks_first(self):
+        client, server = self.pair()
+        write(server, b"220 hello")
+        self.assertEqual(read(client, 9), b"220 hello")
+        self.converse_until(client, server, lambda: self.members() == 2, "it is spliced")
+        self.assert_splices(client, server)
+
+    def test_data_before_accept(self):
+        listener = self.listen()
+        with self.spliced():
+            client = self.dial(listener.getsockname())
+            write(client, pattern(5000))
+            server = self.accept_from(listener)
+            self.assertEqual(read_pattern(server, 5000), "right")
+
+
+class Ends(SpliceCase):
+    def test_five_thousand_short_connections(self):
+        """One third each: the server closes first, the client resets, the client is gone before the
+        server looks. Nothing is left, of pairs or of sockets."""
+        listener = self.listen()
+        name = listener.getsockname()
+
+        def dial():
+            sock = socket.socket()
+            sock.setblocking(False)
+            attempt(sock.connect, name)
+            await_event(sock, select.POLLOUT)
+            return sock
+
+        def accept():
+            await_event(listener, select.POLLIN)
+            flags = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+            return socket.socket(fileno=check(libc.accept4(listener.fileno(), None, None, flags)))
+        before = self.agent.counters()
+        for n in range(1667):
+            with dial() as client, accept() as server:
+                write(client, b"%4d" % n)
+                self.assertEqual(read(server, 4), b"%4d" % n)
+                write(server, pattern(2000))
+                server.close()
+                self.assertEqual(read(client, 2001), pattern(2000))
+            with dial() as client, accept() as server:
+                write(client, b"!")
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            with dial() as client:
+                write(client, b"%4d" % n)
+            with accept() as server:
+                self.assertEqual(read(server, 5), b"%4d" % n)
+        after = self.agent.counters()
+        self.assertEqual(after["splice_paired"] - before["splice_paired"], 3 * 1667)
+        self.assertGreater(after["splice_bytes"] - before["splice_bytes"], 1667 * 2000)
+        wait_until(lambda: self.pairs() == [], "no pair is left", SOON)
+        self.assertEqual(self.members(), 0)
+
+    def test_half_closed(self):
+        client, server = self.open()
+        write(client, pattern(5000))
+        client.shutdown(socket.SHUT_WR)
+        self.assertEqual(send(client, b"!"), "EPIPE")
+        self.assertEqual(read(server, 5001), pattern(5000))
+        with self.spliced():
+            write(server, pattern(5000))
+            self.assertEqual(read(client, 5000), pattern(5000))
+
+    def test_closing_counts_nothing(self):
+        """The end of a connection is no spill, no leaving."""
+        with self.moving(splice_spilled=0, splice_left=0, splice_taken_out=0, splice_kicked=0,
+                          splice_plain_spilled=0, splice_plain_behind=0):
+            for first in range(2):
+                ends = self.open()
+                for end in ends[first], ends[1 - first]:
+                    end.shutdown(socket.SHUT_WR)
+                self.assertEqual([read(end, 1) for end in ends], [b"", b""])
+                for end in ends:
+                    end.close()
+            wait_until(lambda: self.pairs() == [], "no pair is left", SOON)
+
+
+if __name__ == "__main__":
+    main()
