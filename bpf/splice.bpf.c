@@ -131,6 +131,14 @@ static __always_inline void splice_account(struct shunt_end *me, __u32 size, boo
 	}
 }
 
+/* Both ends are to be passed by. */
+static __always_inline void splice_tell(const struct pair_view *view, __u32 kind)
+{
+	pair_event(kind, view->peer->netns, 0, 0);
+	if (view->me->netns != view->peer->netns)
+		pair_event(kind, view->me->netns, 0, 0);
+}
+
 /* Carries out a change of state; false: somebody else changed it first. */
 static __always_inline bool splice_turn(const struct pair_view *view,
 					const struct splice_verdict *verdict, __u32 from)
@@ -157,11 +165,11 @@ static __always_inline bool splice_turn(const struct pair_view *view,
 		count(SHUNT_COUNTER_splice_spilled);
 		if (verdict->reason != SHUNT_REASON_spilled)
 			pair_leave(view->pair, verdict->reason);
-		pair_event(SHUNT_EVENT_SPILLED, view->peer->netns, 0, 0);
+		splice_tell(view, SHUNT_EVENT_SPILLED);
 		break;
 	default:
 		pair_leave(view->pair, verdict->reason);
-		pair_event(SHUNT_EVENT_LEFT, view->peer->netns, 0, 0);
+		splice_tell(view, SHUNT_EVENT_LEFT);
 		break;
 	}
 	return true;

@@ -290,8 +290,12 @@ static __always_inline void walk_pass(struct bpf_iter__tcp *ctx,
 	if (settle_owes_kick(view, me))
 		walk_kick(me);
 	flags = pair_flags(view->pair);
-	if (!(flags & SHUNT_PAIR_ADOPT) && flags & members)
+	if (!(flags & SHUNT_PAIR_ADOPT) && flags & members) {
+		/* The other end, which may have been passed by already, is to follow. */
+		if (flags & SHUNT_PAIR_LEAVE && !(flags & SHUNT_PAIR_MEMBER << view->end))
+			walk_say(ctx, SHUNT_WALK_AGAIN);
 		return;
+	}
 	if (!control->splice)
 		return;
 	walk_consider(view, me);

@@ -322,6 +322,13 @@ class Leaving(SpliceCase):
         with self.moving(splice_plain_bytes=0):
             self.assert_splices(client, server)
 
+    def test_stream_across_a_link(self):
+        """Its ends are in two namespaces."""
+        client, server = self.open(FAR4, at=self.in_far())
+        self.stream(client, server, lambda: self.members() == 0, "both ends are out")
+        self.converse_until(client, server, lambda: self.members() == 2, "it is let in again")
+        self.assert_splices(client, server)
+
     def test_idle_reader_of_bytes_that_came_meanwhile(self):
         """FIONREAD may have said that there is nothing: who was taken out is told again."""
         client, server = self.open()
