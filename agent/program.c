@@ -112,6 +112,13 @@ static enum shunt_program program_look_into(Elf *elf)
 	return symbols && !splices ? SHUNT_PROGRAM_FINE : SHUNT_PROGRAM_SUSPECT;
 }
 
+/* Interpreters that import splice(2) to offer it, and do not use it of themselves. A script that
+ * does has to be named in splice_never. */
+static bool program_offers(const char *path)
+{
+	return glob_match("/**/python3*", path);
+}
+
 static enum shunt_program program_look_at(int path_fd)
 {
 	_cleanup_(cleanup_elf) Elf *elf = NULL;
@@ -144,6 +151,8 @@ int program_classify(uint32_t pid, const struct config *config, enum shunt_progr
 		return r;
 	*ret = program_is_named(&config->splice_never, path) ? SHUNT_PROGRAM_NEVER
 							     : program_look_at(fd);
+	if (*ret == SHUNT_PROGRAM_SUSPECT && program_offers(path))
+		*ret = SHUNT_PROGRAM_FINE;
 	*ret_path = TAKE_PTR(path);
 	return 0;
 }

@@ -4,6 +4,7 @@
 import contextlib
 import errno
 import select
+import signal
 import socket
 import struct
 import termios
@@ -323,7 +324,8 @@ class Leaving(SpliceCase):
             self.assert_splices(client, server)
 
     def test_stream_across_a_link(self):
-        """Its ends are in two namespaces."""
+        """Its ends are in two namespaces; the agent finds one by a process that is in it."""
+        self.keep(self.in_far().start(signal.pause))
         client, server = self.open(FAR4, at=self.in_far())
         self.stream(client, server, lambda: self.members() == 0, "both ends are out")
         self.converse_until(client, server, lambda: self.members() == 2, "it is let in again")
