@@ -188,6 +188,9 @@ static __always_inline __u32 sockops_let_in(struct bpf_sock_ops *ctx, struct tcp
 			pair_event(SHUNT_EVENT_LISTENER, syn->netns, 0, 0);
 	}
 	reason = sockops_veto(control, view->pair, syn, client);
+	/* Data went with the SYN (Fast Open): the server's end was done before there was a pair. */
+	if (!reason && client->write_seq != view->key.client)
+		reason = SHUNT_REASON_early;
 	if (!reason)
 		reason = sockops_enter(ctx, view);
 	if (!reason)

@@ -280,27 +280,29 @@ class OptOuts(SpliceCase):
         except OSError as error:
             self.kernel_lacks("MPTCP", error, errno.EPROTONOSUPPORT)
         listener = self.listen()
-        with self.keep(sock):
+        with self.keep(sock), self.moving(splice_plain_ulp=1, splice_paired=0):
             sock.setblocking(False)
             attempt(sock.connect, listener.getsockname())
             await_event(sock, select.POLLOUT)
             server = self.accept_from(listener)
-            self.converse(sock, server)
+            self.assert_plain(sock, server)
 
     def test_fast_open(self):
         """Data comes before the two ends have met: what follows must not overtake it."""
-        for netns in (self.world.app.netns,):
-            before = netns.sysctl("ipv4/tcp_fastopen", 0x207)  # without a cookie, both ends
-            self.addCleanup(netns.sysctl, "ipv4/tcp_fastopen", before)
+        netns = self.world.app.netns
+        before = netns.sysctl("ipv4/tcp_fastopen", 0x207)  # without a cookie, both ends
+        self.addCleanup(netns.sysctl, "ipv4/tcp_fastopen", before)
         listener = self.listen(options=[(SOL_TCP, socket.TCP_FASTOPEN, 16)])
         client = self.keep(self.world.app.new_socket())
         client.setblocking(False)
-        self.assertIn(attempt(client.sendto, pattern(100), socket.MSG_FASTOPEN,
-                              listener.getsockname()), (100, "EINPROGRESS"))
-        server = self.accept_from(listener)
-        self.assertEqual(read(server, 100), pattern(100))
-        await_event(client, select.POLLOUT)
-        self.converse(client, server)
+        with self.moving(splice_plain_early=1, splice_paired=0):
+            self.assertIn(attempt(client.sendto, pattern(100), socket.MSG_FASTOPEN,
+                                  listener.getsockname()), (100, "EINPROGRESS"))
+            server = self.accept_from(listener)
+            self.assertEqual(read(server, 100), pattern(100))
+            await_event(client, select.POLLOUT)
+            self.assert_plain(client, server)
+        self.assertEqual(self.members(), 0)
 
 
 class Leaving(SpliceCase):
