@@ -227,6 +227,7 @@ class Reading(Semantics):
     def test_peek_of_all_while_it_grows(self):
         """As who looks for the end of a header does."""
         def scenario(link):
+            link.client.setsockopt(SOL_TCP, socket.TCP_NODELAY, 1)
             for n in range(1, 300):
                 write(link.client, pattern(97, 97 * (n - 1)))
                 readable(link.server, 97 * n)
