@@ -171,7 +171,7 @@ static void agent_try_splicing(struct agent *agent, const struct config *config)
 	}
 	if (lacks)
 		log_warning("nothing is spliced: %s", lacks);
-	splice_allow(agent->splice, selftest_allows(&agent->selftest));
+	splice_allow(agent->splice, &agent->selftest);
 }
 
 /* A failure here leaves what is redirected as it is: it goes by TCP. */

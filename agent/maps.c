@@ -26,6 +26,13 @@ int maps_del_cgroup(const struct maps *maps, uint64_t id)
 	return r == -ENOENT ? 0 : r;
 }
 
+int maps_del_end(const struct maps *maps, const struct shunt_end_key *end)
+{
+	int r = bpf_map_delete_elem(maps->ends, end);
+
+	return r == -ENOENT ? 0 : r;
+}
+
 int maps_read(int map, struct table *table)
 {
 	_cleanup_free_ char *key = malloc(table->key_size);

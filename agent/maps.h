@@ -32,6 +32,9 @@ struct maps {
 int maps_put_cgroup(const struct maps *maps, uint64_t id, const struct shunt_cgroup *entry);
 int maps_del_cgroup(const struct maps *maps, uint64_t id); /* 0 too if it was not there */
 
+/* Takes a socket out of the sockhash, with what is queued for it; 0 too if it was not there. */
+int maps_del_end(const struct maps *maps, const struct shunt_end_key *end);
+
 /* All rows of a hash or LPM map; @table gives the shape and is empty before, sorted after. */
 int maps_read(int map, struct table *table);
 /* Writes what is new, then removes what is not wanted. Stops at the first failure. */

@@ -18,6 +18,7 @@
 #include "netns.h"
 #include "process.h"
 #include "program.h"
+#include "strand.h"
 #include "util/cleanup.h"
 
 #define SPLICE_SOON_MS	   10	/* until what could not be finished is tried again */
@@ -44,6 +45,7 @@ struct splice {
 	bool kernel_can;
 	char *never; /* splice_never as it was when programs were looked at */
 	struct events *events;
+	struct strand *strand;
 	uv_timer_t soon;
 	uv_timer_t later;
 	uv_timer_t scan;
@@ -281,6 +283,9 @@ static void splice_on_event(void *user, const struct shunt_event *event)
 		splice_soon(splice, event->netns);
 		splice_later(splice, event->netns);
 		break;
+	case SHUNT_EVENT_STRANDED:
+		strand_add(splice->strand, event);
+		break;
 	}
 }
 
@@ -319,8 +324,10 @@ int splice_new(uv_loop_t *loop, struct loader *loader, struct splice **ret)
 		free(splice);
 		return r;
 	}
-	r = events_new(loop, splice->maps->events, splice_on_event, splice, &splice->events);
+	r = strand_new(loop, splice->maps, &splice->strand);
+	r = r ?: events_new(loop, splice->maps->events, splice_on_event, splice, &splice->events);
 	if (r) {
+		strand_close(splice->strand);
 		splice_free(splice);
 		return r;
 	}
@@ -342,6 +349,7 @@ void splice_close(struct splice *splice)
 	if (!splice)
 		return;
 	events_close(splice->events);
+	strand_close(splice->strand);
 	uv_close((uv_handle_t *)&splice->soon, splice_on_closed);
 	uv_close((uv_handle_t *)&splice->later, splice_on_closed);
 	uv_close((uv_handle_t *)&splice->scan, splice_on_closed);
@@ -372,9 +380,11 @@ int splice_refuse(const struct maps *maps, const struct config *config)
 	return r;
 }
 
-void splice_allow(struct splice *splice, bool kernel_can)
+void splice_allow(struct splice *splice, const struct selftest *selftest)
 {
-	splice->kernel_can = kernel_can;
+	splice->kernel_can = selftest_allows(selftest);
+	strand_set_counts_all(splice->strand,
+			      selftest->outcome[SELFTEST_fionread_tcp] == SELFTEST_PASSED);
 }
 
 struct splice_namespaces {

@@ -88,20 +88,22 @@ static __always_inline struct shunt_control *pair_control(void)
 }
 
 /* Tells the agent; without one nobody listens and the ring buffer fills up, which is no harm. */
+static __always_inline void pair_tell(const struct shunt_event *what)
+{
+	if (bpf_ringbuf_output(&shunt_events, (void *)what, sizeof(*what), 0))
+		count(SHUNT_COUNTER_splice_events_lost);
+}
+
 static __always_inline void pair_event(__u32 kind, __u32 netns, __u32 pid, __u64 program)
 {
-	struct shunt_event *event = bpf_ringbuf_reserve(&shunt_events, sizeof(*event), 0);
+	struct shunt_event event = {
+		.kind = kind,
+		.netns = netns,
+		.pid = pid,
+		.program = program,
+	};
 
-	if (!event) {
-		count(SHUNT_COUNTER_splice_events_lost);
-		return;
-	}
-	event->kind = kind;
-	event->netns = netns;
-	event->pid = pid;
-	event->pad = 0;
-	event->program = program;
-	bpf_ringbuf_submit(event, 0);
+	pair_tell(&event);
 }
 
 /* Changes @end's direction from one state to another; false if it was in another meanwhile. */

@@ -50,14 +50,15 @@ static __always_inline void settle_peer(const struct pair_view *view, struct tcp
 	pair_clear(view->pair, settles);
 }
 
-/* Do bytes of TCP lie unread? A FIN has a number too, and is none; it is told by SOCK_DONE, since
- * the last acknowledgement goes out while the state still is the one before. */
-static __always_inline bool settle_unread(struct tcp_sock *tp)
+/* How many bytes of TCP lie unread? A FIN has a number too, and is none; it is told by SOCK_DONE,
+ * since the last acknowledgement goes out while the state still is the one before. */
+static __always_inline __u32 settle_unread(struct tcp_sock *tp)
 {
 	unsigned long done = 1ul << bpf_core_enum_value(enum sock_flags, SOCK_DONE);
 	__u32 fin = tcp_sk(tp)->__sk_common.skc_flags & done ? 1 : 0;
+	__u32 unread = tp->rcv_nxt - tp->copied_seq;
 
-	return tp->rcv_nxt - tp->copied_seq > fin;
+	return unread > fin ? unread - fin : 0;
 }
 
 /*

@@ -318,6 +318,34 @@ static __always_inline void sockops_keep_dialled(struct bpf_sock *sk, const stru
 }
 
 /*
+ * The connection is over, and its program may still read what it sent nothing for: it had ended its
+ * own direction before. The socket is in no table any more that a walk passes by, and sends nothing
+ * that sockops would see. So it comes out of the sockhash here (the kernel wakes its program next,
+ * tcp_done()), or if spliced bytes wait before those of TCP, by the agent, once they are read.
+ */
+static __always_inline void sockops_strand(const struct pair_view *view, struct tcp_sock *tp)
+{
+	struct shunt_event event = {
+		.kind = SHUNT_EVENT_STRANDED,
+		.netns = view->me->netns,
+		.pid = view->me->pid,
+		.end = pair_end_key(view, view->end),
+	};
+
+	if (!(pair_flags(view->pair) & SHUNT_PAIR_MEMBER << view->end) || tcp_orphan(tp) ||
+	    !settle_unread(tp))
+		return;
+	if (tcp_queue_empty(tp)) {
+		bpf_map_delete_elem(&shunt_ends, &event.end);
+		count(SHUNT_COUNTER_splice_taken_out);
+		return;
+	}
+	event.unread = settle_unread(tp);
+	event.inode = BPF_CORE_READ(tcp_sk(tp), sk_socket, file, f_inode, i_ino);
+	pair_tell(&event);
+}
+
+/*
  * One end is over. TCP_CLOSE also is the end of FIN_WAIT2 and the begin of TIME_WAIT: the client's
  * program may have closed long before the sidecar accepts, and the sidecar still wants to know. So
  * the entry goes with the second end, or with the first if there is no other.
@@ -336,8 +364,11 @@ static __always_inline void sockops_close(struct bpf_sock *sk, struct tcp_sock *
 	before = pair_set(view.pair, closed);
 	if (before & closed)
 		return;
+	if (sockops_splice)
+		sockops_strand(&view, tp);
+	/* The kernel takes it out of the sockhash when its program closes it, if not before. Nothing
+	 * arrives for it any more. */
 	pair_clear(view.pair, SHUNT_PAIR_MEMBER << view.end);
-	/* The kernel takes it out of the sockhash. It will not read any more. */
 	if (pair_state(view.peer) == SHUNT_STATE_SPILLED)
 		pair_turn(view.peer, SHUNT_STATE_SPILLED, SHUNT_STATE_PLAIN);
 	if (before & SHUNT_PAIR_JOINED && !(before & SHUNT_PAIR_CLOSED << !view.end))

@@ -455,14 +455,20 @@ enum shunt_event_kind {
 	SHUNT_EVENT_LISTENER, /* nobody knows whose a listener is: scan */
 	SHUNT_EVENT_WALK, /* pass by the sockets of .netns: somebody is to be taken out or kicked */
 	SHUNT_EVENT_SPILLED, /* watch the readers until .spilled of shunt_control is 0 again */
-	SHUNT_EVENT_LEFT,    /* a pair left, and may alternate again one day: .netns */
+	SHUNT_EVENT_LEFT,     /* a pair left, and may alternate again one day: .netns */
+	SHUNT_EVENT_STRANDED, /* a reader has bytes in both queues and its connection is over: .end,
+			       * .inode, .unread, .pid */
 	SHUNT_EVENT_MAX,
 };
 
 struct shunt_event {
 	__u32 kind; /* enum shunt_event_kind */
 	__u32 netns;
-	__u32 pid;
-	__u32 pad;
-	__u64 program;
+	__u32 pid; /* of a process that has used the socket, or 0 */
+	struct shunt_end_key end;
+	union {
+		__u64 program;
+		__u64 inode; /* of the socket */
+	};
+	__u64 unread; /* bytes that came by TCP, of STRANDED */
 };

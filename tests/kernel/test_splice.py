@@ -11,7 +11,8 @@ import termios
 
 from case import FAR4, FAR6, POD4, SOON, attempt, main
 from sandbox import DEADLINE, Place, check, libc, wait_until
-from semantics import RESET, await_event, fill, pattern, poll, queue, read, read_pattern, send, write
+from semantics import RESET, await_event, fill, pattern, poll, queue, read, read_pattern, send, \
+    state, write
 from splice_case import DIRECT, SpliceCase
 
 SOL_TCP = socket.IPPROTO_TCP
@@ -495,6 +496,43 @@ class Spill(SpliceCase):
                     reader.read_until(sent)
                     write(server, b"answer")
                     self.assertEqual(read(client, 6), b"answer")
+
+    def spill_and_end(self, habit, *, restart=False):
+        """What is read then is read of a connection that is over."""
+        client, server = self.open()
+        reader = EdgeReader(self, server, habit)
+        server.shutdown(socket.SHUT_WR)
+        self.assertEqual(read(client, 1), b"")
+        sent = self.spill(client, 4096)
+        if restart:
+            self.agent.process.kill()
+            self.agent.process.wait()
+        client.close()
+        wait_until(lambda: state(server) == "CLOSE", "both ends are over")
+        if restart:
+            self.agent.start()
+        reader.read_until(sent)
+        self.assertEqual(read(server, 1), b"")
+
+    def test_reader_of_a_connection_that_is_over(self):
+        for habit in self.HABITS:
+            with self.subTest(habit=habit):
+                self.spill_and_end(habit)
+
+    def test_reader_of_a_connection_that_ends_without_an_agent(self):
+        """The next one cares for it."""
+        self.spill_and_end("FIONREAD", restart=True)
+
+    def test_reader_that_is_through_when_its_connection_ends(self):
+        """What waits at the end went by TCP alone: it is as if nothing had been spliced."""
+        client, server = self.open()
+        sent = self.spill(client, 4096)
+        server.shutdown(socket.SHUT_WR)
+        self.assertEqual(read_pattern(server, sent - 4096), "right")
+        client.close()
+        wait_until(lambda: state(server) == "CLOSE", "both ends are over")
+        self.assertEqual(queue(server, termios.FIONREAD), 4096)
+        self.assertEqual(read_pattern(server, 4096, sent - 4096), "right")
 
     def spill_without_agent(self, habit, unread=b""):
         client, server = self.open()

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Readers that are left with bytes in both queues.
+ * Reads from: /proc/PID/fd, the sockets themselves.
+ * Writes to: shunt_ends, the sockets' readiness.
+ */
+#include "strand.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "util/cleanup.h"
+
+/* Nothing tells when the program has read: it is asked after so long, then half as often each time.
+ */
+#define STRAND_FIRST_MS 10
+#define STRAND_LAST_MS	2000
+#define STRAND_MAX	4096
+
+CLEANUP_DEFINE(DIR *, closedir)
+
+struct strand_reader {
+	struct shunt_end_key end;
+	uint64_t inode;
+	uint64_t unread; /* bytes of TCP: as long as spliced ones wait none of them is read */
+	int pid;	 /* who had it last */
+};
+
+struct strand {
+	uv_timer_t timer;
+	const struct maps *maps;
+	unsigned wait_ms;
+	bool counts_all;
+	struct strand_reader *readers;
+	size_t n;
+};
+
+static bool strand_is(int dir_fd, const char *name, uint64_t inode)
+{
+	struct stat st;
+
+	return !fstatat(dir_fd, name, &st, 0) && S_ISSOCK(st.st_mode) && st.st_ino == inode;
+}
+
+/* A descriptor of our own for the socket, if the process has it; -ENOENT if not. */
+static int strand_open_at(int pid, uint64_t inode)
+{
+	_cleanup_close_ int pidfd = syscall(SYS_pidfd_open, pid, 0);
+	_cleanup_(cleanup_closedir) DIR *dir = NULL;
+	struct dirent *entry;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	dir = opendir(path);
+	if (pidfd < 0 || !dir)
+		return -ENOENT;
+	while ((entry = readdir(dir))) {
+		struct stat st;
+		int fd;
+
+		if (!isdigit(entry->d_name[0]) || !strand_is(dirfd(dir), entry->d_name, inode))
+			continue;
+		fd = syscall(SYS_pidfd_getfd, pidfd, atoi(entry->d_name), 0);
+		if (fd < 0)
+			return -errno;
+		/* The number may have been given to another file meanwhile. */
+		if (!fstat(fd, &st) && st.st_ino == inode)
+			return fd;
+		close(fd);
+	}
+	return -ENOENT;
+}
+
+/* It may have been passed on. */
+static int strand_open(struct strand_reader *reader)
+{
+	int fd = reader->pid ? strand_open_at(reader->pid, reader->inode) : -ENOENT;
+	_cleanup_(cleanup_closedir) DIR *dir = NULL;
+	struct dirent *entry;
+
+	if (fd != -ENOENT)
+		return fd;
+	dir = opendir("/proc");
+	if (!dir)
+		return -errno;
+	while ((entry = readdir(dir))) {
+		if (!isdigit(entry->d_name[0]))
+			continue;
+		fd = strand_open_at(atoi(entry->d_name), reader->inode);
+		if (fd != -ENOENT) {
+			reader->pid = atoi(entry->d_name);
+			return fd;
+		}
+	}
+	return -ENOENT;
+}
+
+/* Setting it to what it is ends in an edge: tcp_set_rcvlowat(). */
+static int strand_kick(int fd)
+{
+	int lowat;
+	socklen_t size = sizeof(lowat);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &lowat, &size) ||
+	    setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &lowat, size))
+		return -errno;
+	return 0;
+}
+
+/* Returns whether it is done with: told, or closed by its program. */
+static bool strand_visit(struct strand *strand, struct strand_reader *reader)
+{
+	_cleanup_close_ int fd = strand_open(reader);
+	int unread = 0, r = 0;
+
+	if (fd == -ENOENT)
+		return true;
+	if (fd < 0) {
+		log_errno(fd, "a reader of process %d cannot be told of its last bytes",
+			  reader->pid);
+		return true;
+	}
+	/* Nothing can arrive any more. */
+	if (!ioctl(fd, FIONREAD, &unread) &&
+	    (uint64_t)unread > (strand->counts_all ? reader->unread : 0))
+		return false;
+	r = maps_del_end(strand->maps, &reader->end);
+	r = r ?: strand_kick(fd);
+	if (r)
+		log_errno(r, "a reader of process %d cannot be told of its last bytes",
+			  reader->pid);
+	return true;
+}
+
+static void strand_on_timer(uv_timer_t *timer)
+{
+	struct strand *strand = timer->data;
+
+	for (size_t i = strand->n; i-- > 0;)
+		if (strand_visit(strand, &strand->readers[i]))
+			strand->readers[i] = strand->readers[--strand->n];
+	strand->wait_ms *= 2;
+	if (strand->wait_ms > STRAND_LAST_MS)
+		strand->wait_ms = STRAND_LAST_MS;
+	if (strand->n)
+		uv_timer_start(timer, strand_on_timer, strand->wait_ms, 0);
+}
+
+void strand_add(struct strand *strand, const struct shunt_event *event)
+{
+	struct strand_reader *readers;
+
+	if (!event->inode || strand->n >= STRAND_MAX) {
+		log_warning("a reader with its last bytes unread cannot be watched");
+		return;
+	}
+	readers = reallocarray(strand->readers, strand->n + 1, sizeof(*readers));
+	if (!readers)
+		return;
+	strand->readers = readers;
+	readers[strand->n++] =
+		(struct strand_reader){event->end, event->inode, event->unread, event->pid};
+	strand->wait_ms = STRAND_FIRST_MS;
+	uv_timer_start(&strand->timer, strand_on_timer, strand->wait_ms, 0);
+}
+
+void strand_set_counts_all(struct strand *strand, bool counts_all)
+{
+	strand->counts_all = counts_all;
+}
+
+int strand_new(uv_loop_t *loop, const struct maps *maps, struct strand **ret)
+{
+	struct strand *strand = calloc(1, sizeof(*strand));
+
+	if (!strand)
+		return -ENOMEM;
+	strand->maps = maps;
+	strand->timer.data = strand;
+	uv_timer_init(loop, &strand->timer);
+	*ret = strand;
+	return 0;
+}
+
+static void strand_on_closed(uv_handle_t *handle)
+{
+	struct strand *strand = handle->data;
+
+	free(strand->readers);
+	free(strand);
+}
+
+void strand_close(struct strand *strand)
+{
+	if (strand)
+		uv_close((uv_handle_t *)&strand->timer, strand_on_closed);
+}
