@@ -25,8 +25,8 @@ int splice_new(uv_loop_t *loop, struct loader *loader, struct splice **ret);
 /* Leaves the kernel half as it is. Handles are closed in later turns of the loop. */
 void splice_close(struct splice *splice);
 
-/* What the kernel can. Until this says that it is enough nothing is spliced, for the reason `kernel`.
- * To be followed by splice_apply(). */
+/* What the kernel can. Until this says that it is enough nothing is spliced, for the reason
+ * `kernel`. To be followed by splice_apply(). */
 void splice_allow(struct splice *splice, const struct selftest *selftest);
 /* Puts @config in force, at start and on reload: connections that are outside the scope now go back
  * to TCP, those that are inside are looked for. @enrol: whose network namespaces there are. */

@@ -366,8 +366,8 @@ static __always_inline void sockops_close(struct bpf_sock *sk, struct tcp_sock *
 		return;
 	if (sockops_splice)
 		sockops_strand(&view, tp);
-	/* The kernel takes it out of the sockhash when its program closes it, if not before. Nothing
-	 * arrives for it any more. */
+	/* The kernel takes it out of the sockhash when its program closes it, if not before.
+	 * Nothing arrives for it any more. */
 	pair_clear(view.pair, SHUNT_PAIR_MEMBER << view.end);
 	if (pair_state(view.peer) == SHUNT_STATE_SPILLED)
 		pair_turn(view.peer, SHUNT_STATE_SPILLED, SHUNT_STATE_PLAIN);

@@ -23,8 +23,8 @@
  * (HAProxy: three of 16 KiB). */
 #define SPLICE_SUSPECT_BYTES   32768
 
-/* A message takes memory of its own beside its bytes: struct sk_msg, 712 bytes on 6.18. A part of it
- * is counted: TCP joins small messages, and takes many more than all of it would let in. */
+/* A message takes memory of its own beside its bytes: struct sk_msg, 712 bytes on 6.18. A part of
+ * it is counted: TCP joins small messages, and takes many more than all of it would let in. */
 #define SPLICE_MESSAGE_BYTES 256
 
 /* What the writer sees, holding its socket's lock, before a message goes. */
