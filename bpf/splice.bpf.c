@@ -97,7 +97,7 @@ static __always_inline __u32 splice_veto(const struct pair_view *view, struct tc
 static __always_inline bool splice_is_stream(const struct pair_view *view, __u32 size)
 {
 	struct shunt_end *me = view->me;
-	__u64 now = 0;
+	__u64 elapsed = ~0ull;
 	bool suspect;
 
 	if (view->peer->run_messages) {
@@ -106,14 +106,14 @@ static __always_inline bool splice_is_stream(const struct pair_view *view, __u32
 	}
 	me->run_messages++;
 	me->run_bytes += size;
-	if (me->run_messages == 1 || me->run_messages % SPLICE_STREAM_MESSAGES == 0)
-		now = bpf_ktime_get_ns();
-	if (me->run_messages == 1)
-		me->run_began = now;
+	/* Who talks back and forth never gets to the second, and never asks for the time. */
+	if (me->run_messages == 2)
+		me->run_began = bpf_ktime_get_ns();
+	else if (me->run_messages % SPLICE_STREAM_MESSAGES == 0)
+		elapsed = bpf_ktime_get_ns() - me->run_began;
 	suspect = me->run_bytes > SPLICE_SUSPECT_BYTES && me->run_bytes > size &&
 		  scope_program(view->peer->program) == SHUNT_PROGRAM_SUSPECT;
-	return splice_streams(now ? me->run_messages : 0, me->run_bytes, now - me->run_began,
-			      suspect);
+	return splice_streams(me->run_messages, me->run_bytes, elapsed, suspect);
 }
 
 static __always_inline void splice_account(struct shunt_end *me, __u32 size, bool redirected)
@@ -183,16 +183,17 @@ static __always_inline bool splice_redirect(struct sk_msg_md *msg, const struct 
 	return bpf_msg_redirect_hash(msg, &shunt_ends, &key, BPF_F_INGRESS) == SK_PASS;
 }
 
-/* What may be queued for the peer. One that might go over to splice(2) gets no more than what it
- * reads before it does. */
+/* What may be queued for the peer, of which @wanted is asked for. One that might go over to
+ * splice(2) gets no more than what it reads before it does. */
 static __always_inline __u64 splice_room(const struct pair_view *view, struct tcp_sock *me,
-					 struct tcp_sock *peer, const struct shunt_control *control)
+					 struct tcp_sock *peer, const struct shunt_control *control,
+					 __u64 wanted)
 {
 	bool locked = BPF_CORE_READ_BITFIELD(tcp_sk(peer), sk_userlocks) & SOCK_RCVBUF_LOCK;
 	__u64 limit = splice_limit(tcp_sk(peer)->sk_rcvbuf, locked, tcp_sk(me)->sk_sndbuf,
 				   control->queue_max);
 
-	if (limit > SPLICE_SUSPECT_BYTES &&
+	if (wanted > SPLICE_SUSPECT_BYTES && limit > SPLICE_SUSPECT_BYTES &&
 	    scope_program(view->peer->program) == SHUNT_PROGRAM_SUSPECT)
 		return SPLICE_SUSPECT_BYTES;
 	return limit;
@@ -227,7 +228,6 @@ static __always_inline bool splice_send(struct sk_msg_md *msg, struct tcp_sock *
 		.alone = tcp_users(me) == SPLICE_ALONE,
 		.size = msg->size,
 		.queued = tcp_sk(peer)->sk_backlog.rmem_alloc.counter,
-		.limit = splice_room(view, me, peer, control),
 	};
 
 	/* The reader's buffer is charged for the bytes alone. */
@@ -235,6 +235,7 @@ static __always_inline bool splice_send(struct sk_msg_md *msg, struct tcp_sock *
 		view->me->backlog = 0;
 	if (now.queued < (__u64)view->me->backlog * SPLICE_MESSAGE_BYTES)
 		now.queued = (__u64)view->me->backlog * SPLICE_MESSAGE_BYTES;
+	now.limit = splice_room(view, me, peer, control, now.queued + now.size);
 
 	if (now.now)
 		now.veto = SHUNT_REASON_urgent;
