@@ -17,7 +17,9 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "metrics.h"
 #include "notify.h"
+#include "util/addr.h"
 #include "util/cleanup.h"
 #include "verbs.h"
 
@@ -226,6 +228,7 @@ static int agent_apply(struct agent *agent, struct config *config)
 	if (agent->config != config)
 		config_free(agent->config);
 	agent->config = config;
+	agent->configured = time(NULL);
 	return agent_apply_splice(agent);
 }
 
@@ -243,6 +246,28 @@ static void agent_warn_of_restart(const struct config *now, const struct config 
 	    now->limit_rules != next->limit_rules)
 		log_warning(
 			"changes of pin_dir, control_socket, cgroup_root and [limits] take effect when the agent is started again");
+}
+
+/* Counters are no reason to fail: who is wanted by nobody else must not be stopped by them. */
+static void agent_apply_http(struct agent *agent)
+{
+	static const struct http_page pages[] = {{"/metrics", metrics_page}, {}};
+	const struct shunt_endpoint *address = &agent->config->metrics_listen;
+	char text[ADDR_STRLEN];
+	int r;
+
+	if (agent->http && !memcmp(address, &agent->metrics_listen, sizeof(*address)))
+		return;
+	http_close(TAKE_PTR(agent->http));
+	if (!address->port)
+		return;
+	r = http_new(&agent->loop, address, pages, agent, &agent->http);
+	addr_format_endpoint(address, text);
+	if (r)
+		log_warning("metrics_listen: nobody can ask on %s: %s", text, strerror(-r));
+	else
+		log_info("metrics are at http://%s/metrics", text);
+	agent->metrics_listen = *address;
 }
 
 static void agent_set_log_level(const struct config *config)
@@ -317,6 +342,7 @@ int agent_reload(struct agent *agent, struct config_problems *problems)
 
 	if (agent->detaching)
 		return -ESHUTDOWN;
+	agent->reload_failed = true;
 	r = config_load(agent->config->path, problems, &config);
 	if (r)
 		return r;
@@ -333,6 +359,8 @@ int agent_reload(struct agent *agent, struct config_problems *problems)
 			config_free(config);
 	}
 	agent_set_log_level(agent->config);
+	agent_apply_http(agent);
+	agent->reload_failed = r != 0;
 	notify_send("READY=1");
 	return r;
 }
@@ -342,6 +370,7 @@ static void agent_stop(struct agent *agent)
 	notify_send("STOPPING=1");
 	if (agent->control)
 		control_close(TAKE_PTR(agent->control));
+	http_close(TAKE_PTR(agent->http));
 	flows_deinit(&agent->flows);
 	splice_close(TAKE_PTR(agent->splice));
 	enrol_close(TAKE_PTR(agent->enrol));
@@ -468,8 +497,10 @@ static int agent_start(struct agent *agent)
 	if (r) {
 		log_errno(r, "control socket %s", config->control_socket);
 		agent_unload(agent);
+		return r;
 	}
-	return r;
+	agent_apply_http(agent);
+	return 0;
 }
 
 static void agent_say_ready(struct agent *agent)

@@ -12,6 +12,7 @@
 #include "control.h"
 #include "enrol.h"
 #include "flows.h"
+#include "http.h"
 #include "loader.h"
 #include "policy.h"
 #include "selftest.h"
@@ -33,9 +34,13 @@ struct agent {
 	struct splice *splice;	  /* NULL: the kernel cannot */
 	struct selftest selftest; /* the last one; all untried if none was needed yet */
 	struct flows flows;
+	struct http *http;		      /* NULL: nobody is to ask, or the port is taken */
+	struct shunt_endpoint metrics_listen; /* where it listens */
 	char *cgroup_root;
 	bool adopted; /* an earlier agent's attachments were there */
 	time_t started;
+	time_t configured;  /* when the configuration in force was applied; 0: none could be */
+	bool reload_failed; /* the last one */
 };
 
 /* Runs until a signal or `shuntctl detach` ends it. Returns the exit code of the process. Takes

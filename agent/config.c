@@ -6,6 +6,7 @@
  */
 #include "config.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
@@ -14,6 +15,7 @@
 
 #include "config_draft.h"
 #include "shunt/proto.h"
+#include "util/addr.h"
 #include "util/cleanup.h"
 
 CLEANUP_DEFINE(struct config *, config_free)
@@ -35,6 +37,8 @@ static int config_new(const char *path, struct config **ret)
 		.limit_rules = 65536,
 		.limit_splice_queue = 1 << 20,
 	};
+	addr_parse("127.0.0.1", config->metrics_listen.addr);
+	config->metrics_listen.port = htons(CONFIG_METRICS_PORT);
 	if (!config->path || !config->pin_dir || !config->control_socket || !config->log_level)
 		return -ENOMEM;
 	*ret = TAKE_PTR(config);

@@ -15,6 +15,7 @@
 #define CONFIG_LINE_MAX	     4096	/* characters in a line */
 #define CONFIG_FILE_MAX	     (16 << 20) /* bytes in the file */
 #define CONFIG_MESH_NAME_MAX 63
+#define CONFIG_METRICS_PORT  9464 /* of the default, on 127.0.0.1 */
 
 enum config_fallback { CONFIG_FALLBACK_NFTABLES, CONFIG_FALLBACK_OFF, CONFIG_FALLBACK_FAIL };
 enum config_sidecar_down { CONFIG_SIDECAR_DOWN_REFUSE, CONFIG_SIDECAR_DOWN_BYPASS };
@@ -90,7 +91,8 @@ struct config {
 	char *cgroup_root; /* NULL: the cgroup2 mount */
 	char *pin_dir;
 	char *control_socket;
-	char *log_level; /* one of error, warning, info, debug */
+	struct shunt_endpoint metrics_listen; /* port 0: nowhere */
+	char *log_level;		      /* one of error, warning, info, debug */
 	enum config_fallback fallback;
 	struct config_globs splice_never; /* of paths of executables; a default has line 0 */
 	uint32_t limit_flows;

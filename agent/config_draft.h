@@ -128,6 +128,7 @@ void config_value_log_level(struct config_draft *draft, void *field, const char 
 void config_value_glob(struct config_draft *draft, void *field, const char *text);
 void config_value_program(struct config_draft *draft, void *field, const char *text);
 void config_value_endpoint(struct config_draft *draft, void *field, const char *text);
+void config_value_listen(struct config_draft *draft, void *field, const char *text);
 void config_value_cidr(struct config_draft *draft, void *field, const char *text);
 void config_value_ports(struct config_draft *draft, void *field, const char *text);
 void config_value_uid(struct config_draft *draft, void *field, const char *text);

@@ -58,7 +58,8 @@ static const struct config_key agent_keys[CONFIG_AGENT_KEYS] = {
 	[CONFIG_AGENT_PIN_DIR] = AGENT(pin_dir, config_value_path),
 	[CONFIG_AGENT_CONTROL_SOCKET] =
 		AGENT(control_socket, config_value_path, .max = UNIX_PATH_MAX - 1),
-	[CONFIG_AGENT_METRICS_LISTEN] = UNBUILT(metrics_listen),
+	[CONFIG_AGENT_METRICS_LISTEN] =
+		AGENT(metrics_listen, config_value_listen, .list = true, .port = CONFIG_METRICS_PORT),
 	[CONFIG_AGENT_LOG_LEVEL] = AGENT(log_level, config_value_log_level, .choices = log_levels),
 	[CONFIG_AGENT_FALLBACK] = AGENT(fallback, config_value_choice, .choices = fallbacks),
 	[CONFIG_AGENT_SPLICE_NEVER] = AGENT(splice_never, config_value_program, .list = true),

@@ -108,6 +108,16 @@ static void mesh_begin(struct config_draft *draft, const char *name)
 	draft->section = &config_sections[CONFIG_SECTION_MESH];
 }
 
+/* An empty value is one: nowhere. */
+static void agent_end(struct config_draft *draft)
+{
+	const struct config_given *metrics = &draft->given[CONFIG_AGENT_METRICS_LISTEN];
+
+	if (metrics->line && !metrics->n)
+		draft->config->metrics_listen = (struct shunt_endpoint){};
+	draft->splice_never_given |= draft->given[CONFIG_AGENT_SPLICE_NEVER].line;
+}
+
 static void singleton_begin(struct config_draft *draft, const struct config_section *section)
 {
 	unsigned int *line = &draft->section_lines[section - config_sections];
@@ -183,7 +193,7 @@ void config_section_end(struct config_draft *draft)
 	if (in_mesh(draft))
 		mesh_end(draft);
 	if (draft->section == &config_sections[CONFIG_SECTION_AGENT])
-		draft->splice_never_given |= draft->given[CONFIG_AGENT_SPLICE_NEVER].line;
+		agent_end(draft);
 	draft->section = &unknown_section;
 	draft->key = NULL;
 	memset(draft->given, 0, sizeof(draft->given));

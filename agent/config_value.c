@@ -284,6 +284,15 @@ void config_value_endpoint(struct config_draft *draft, void *field, const char *
 		*endpoints = endpoint;
 }
 
+/* Of a list with one item at the most, so that it may be empty. */
+void config_value_listen(struct config_draft *draft, void *field, const char *text)
+{
+	if (draft->given[draft->key - draft->section->keys].n > 1)
+		value_error(draft, "'%s' is a second address; there is room for one", text);
+	else if (addr_parse_endpoint(text, field) < 0)
+		refuse_endpoint(draft, text);
+}
+
 void config_value_cidr(struct config_draft *draft, void *field, const char *text)
 {
 	struct config_cidrs *cidrs = field;

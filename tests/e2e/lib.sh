@@ -225,6 +225,7 @@ config_write()
 		cgroup_root = $CGROUP_ROOT
 		pin_dir = $DIR/bpf/shunt
 		control_socket = $DIR/control.sock
+		metrics_listen =
 		log_level = info
 
 		[mesh test]

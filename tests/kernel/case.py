@@ -119,6 +119,7 @@ class Agent:
             "cgroup_root": self.world.mount,
             "pin_dir": self.pins,
             "control_socket": self.socket,
+            "metrics_listen": "",
         } | self.settings
         with open(self.config, "w", encoding="utf-8") as file:
             for section, values in ("agent", agent), ("limits", self.limits), ("mesh test", mesh):

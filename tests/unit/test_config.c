@@ -151,7 +151,7 @@ static void test_messages(void **state)
 		{"[agent]\nflows = 1\nx = 1\n[limits]\ncgroups = 1\ncgroups = x\ncgroup = 1\n" MESH
 		 "log_level = info\nTcp_redirect = x\n",
 		 {"x.ini:2: unknown key 'flows': it belongs in [limits]",
-		  "x.ini:3: unknown key 'x'; [agent] has cgroup_root, pin_dir, control_socket, log_level, fallback, splice_never",
+		  "x.ini:3: unknown key 'x'; [agent] has cgroup_root, pin_dir, control_socket, metrics_listen, log_level, fallback, splice_never",
 		  "x.ini:6: cgroups: is there twice; the first is in line 5",
 		  "x.ini:7: unknown key 'cgroup'; [limits] has flows, cgroups, rules, splice_queue",
 		  "x.ini:12: unknown key 'log_level': it belongs in [agent]",
@@ -160,13 +160,12 @@ static void test_messages(void **state)
 		 "exclude_ports = 22\nexclude_ports = 23,\n  x\nexclude_uids =\nexclude_uids =\n",
 		 {"x.ini:6: exclude_ports: is there twice; the first is in line 5",
 		  "x.ini:9: exclude_uids: is there twice; the first is in line 8"}},
-		{"[agent]\nmetrics_listen = 127.0.0.1:9464,\n  x\n" MESH
+		{"[agent]\nlog_level = info\n\n" MESH
 		 "inbound_redirect = 127.0.0.1:1\ninbound_include_ports = *\ninbound_exclude_ports = 1\n",
-		 {"x.ini:2: metrics_listen: not built yet; leave it out",
-		  "x.ini:8: inbound_redirect: not built yet; leave it out",
+		 {"x.ini:8: inbound_redirect: not built yet; leave it out",
 		  "x.ini:9: inbound_include_ports: not built yet; leave it out",
 		  "x.ini:10: inbound_exclude_ports: not built yet; leave it out"}},
-		{"[agent]\nmetrics_listen =\n" MESH "inbound_redirect =\n   127.0.0.1:1\n",
+		{"[agent]\nlog_level = info\n" MESH "inbound_redirect =\n   127.0.0.1:1\n",
 		 {"x.ini:8: inbound_redirect: not built yet; leave it out"}},
 
 		/* one value */
@@ -545,6 +544,34 @@ static void test_splice_never(void **state)
 	config_free(config);
 }
 
+static void assert_metrics_listen(const char *text, const char *expected)
+{
+	struct config *config = parse_good(text);
+	char buf[ADDR_STRLEN];
+
+	assert_string_equal(addr_format_endpoint(&config->metrics_listen, buf), expected);
+	config_free(config);
+}
+
+static void test_metrics_listen(void **state)
+{
+	static const char text[] = "[agent]\nmetrics_listen = :9464,\n  ::1\n" MESH;
+	static const char *const messages[] = {
+		"x.ini:2: metrics_listen: ':9464' is not an address and a port; write 127.0.0.1:9464 or [::1]:9464",
+		"x.ini:3: metrics_listen: '::1' is a second address; there is room for one",
+		NULL,
+	};
+	struct config *config;
+
+	assert_metrics_listen(MESH, "127.0.0.1:9464");
+	assert_metrics_listen("[agent]\npin_dir = /x\n" MESH, "127.0.0.1:9464");
+	assert_metrics_listen("[agent]\nmetrics_listen = [::]:1\n" MESH, "[::]:1");
+	config = parse_good("[agent]\nmetrics_listen =\n" MESH);
+	assert_int_equal(config->metrics_listen.port, 0);
+	config_free(config);
+	check_messages(text, sizeof(text) - 1, messages);
+}
+
 static void test_values(void **state)
 {
 	/* With the mark and the line ends of other systems' editors. */
@@ -772,12 +799,14 @@ static void test_shipped_defaults(void **state)
 		memmove(p + 1, p + 2, strlen(p + 2) + 1);
 		uncommented++;
 	}
-	assert_int_equal(uncommented, 21);
+	assert_int_equal(uncommented, 22);
 	config = parse_good(text);
 
 	assert_string_equal(config->cgroup_root, "/sys/fs/cgroup");
 	assert_string_equal(config->pin_dir, bare->pin_dir);
 	assert_string_equal(config->control_socket, bare->control_socket);
+	assert_memory_equal(&config->metrics_listen, &bare->metrics_listen,
+			    sizeof(bare->metrics_listen));
 	assert_string_equal(config->log_level, bare->log_level);
 	assert_int_equal(config->fallback, bare->fallback);
 	assert_int_equal(config->limit_flows, bare->limit_flows);
@@ -816,21 +845,14 @@ static void test_shipped_defaults(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_messages),
-		cmocka_unit_test(test_nul),
-		cmocka_unit_test(test_long_lines),
-		cmocka_unit_test(test_long_file),
-		cmocka_unit_test(test_too_many_meshes),
-		cmocka_unit_test(test_defaults),
-		cmocka_unit_test(test_splice),
-		cmocka_unit_test(test_sizes),
-		cmocka_unit_test(test_splice_never),
-		cmocka_unit_test(test_values),
-		cmocka_unit_test(test_long_mesh_name),
-		cmocka_unit_test(test_problems_add_up),
-		cmocka_unit_test(test_load),
-		cmocka_unit_test(test_shipped),
-		cmocka_unit_test(test_shipped_defaults),
+		cmocka_unit_test(test_messages),	cmocka_unit_test(test_nul),
+		cmocka_unit_test(test_long_lines),	cmocka_unit_test(test_long_file),
+		cmocka_unit_test(test_too_many_meshes), cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_splice),		cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_splice_never),	cmocka_unit_test(test_metrics_listen),
+		cmocka_unit_test(test_values),		cmocka_unit_test(test_long_mesh_name),
+		cmocka_unit_test(test_problems_add_up), cmocka_unit_test(test_load),
+		cmocka_unit_test(test_shipped),		cmocka_unit_test(test_shipped_defaults),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
