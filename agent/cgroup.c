@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <sys/stat.h>
 
 #include "cgroup_scan.h"
 #include "mountinfo.h"
@@ -176,4 +177,28 @@ int cgroup_find_mount(char **ret)
 	if (!mountinfo)
 		return -errno;
 	return mountinfo_find(mountinfo, "cgroup2", ret);
+}
+
+int cgroup_depth(int fd)
+{
+	_cleanup_close_ int dir = openat(fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct stat here, above;
+	int depth = 0;
+
+	if (dir < 0 || fstat(dir, &here))
+		return -errno;
+	for (;; depth++) {
+		int parent = openat(dir, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+		if (parent < 0)
+			return -errno;
+		close(dir);
+		dir = parent;
+		if (fstat(dir, &above))
+			return -errno;
+		/* Out of the mount, or at the root of all. */
+		if (above.st_dev != here.st_dev || above.st_ino == here.st_ino)
+			return depth;
+		here = above;
+	}
 }

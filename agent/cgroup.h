@@ -57,3 +57,6 @@ void cgroup_tree_close(struct cgroup_tree *tree);
 
 /* Where the cgroup2 hierarchy is mounted, from /proc/self/mountinfo. Caller frees. 0, -ENOENT. */
 int cgroup_find_mount(char **ret);
+/* How many levels below the root of the hierarchy the cgroup is whose directory is @fd; needs its
+ * mount to show the hierarchy whole. Or negative errno. */
+int cgroup_depth(int fd);

@@ -28,7 +28,7 @@ static int config_new(const char *path, struct config **ret)
 		return -ENOMEM;
 	*config = (struct config){
 		.path = strdup(path),
-		.pin_dir = strdup("/sys/fs/bpf/shunt"),
+		.pin_dir = strdup(SHUNT_DEFAULT_PIN_DIR),
 		.control_socket = strdup(SHUNT_DEFAULT_SOCKET),
 		.log_level = strdup("info"),
 		.fallback = CONFIG_FALLBACK_FAIL,

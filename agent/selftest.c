@@ -6,9 +6,7 @@
  */
 #include "selftest.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -18,18 +16,15 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "cgroup_trial.h"
 #include "log.h"
 #include "selftest_tries.h"
 #include "util/cleanup.h"
 
-#define SELFTEST_CGROUP	   "shunt-selftest-" /* and the agent's process number */
-#define SELFTEST_MS	   2000
-#define SELFTEST_END_MS	   500 /* for who was killed to be gone */
-#define SELFTEST_REMOVE_MS 100 /* for the kernel to see that nobody is in the cgroup; … */
-#define SELFTEST_REMOVALS  10  /* … so often */
-#define SELFTEST_STACK	   (256 << 10)
-
-CLEANUP_DEFINE(DIR *, closedir)
+#define SELFTEST_CGROUP "shunt-selftest-" /* and the agent's process number */
+#define SELFTEST_MS	2000
+#define SELFTEST_END_MS 500 /* for who was killed to be gone */
+#define SELFTEST_STACK	(256 << 10)
 
 static const struct {
 	const char *name;
@@ -124,45 +119,6 @@ static bool selftest_await(int fd, short event, int timeout_ms)
 	return r == 1;
 }
 
-/* The kernel may need a moment to see that the last process of it is gone. */
-static int selftest_remove_cgroup(int root, const char *name)
-{
-	_cleanup_free_ char *path = NULL;
-	_cleanup_close_ int events = -1;
-	char state[256];
-
-	if (asprintf(&path, "%s/cgroup.events", name) < 0) {
-		path = NULL;
-		return -ENOMEM;
-	}
-	events = openat(root, path, O_RDONLY | O_CLOEXEC);
-	for (int i = 0; i < SELFTEST_REMOVALS; i++) {
-		/* An event is a change after it was read. */
-		if (events >= 0 && pread(events, state, sizeof(state), 0) < 0)
-			break;
-		if (!unlinkat(root, name, AT_REMOVEDIR) || errno != EBUSY)
-			break;
-		selftest_await(events, POLLPRI, SELFTEST_REMOVE_MS);
-	}
-	return faccessat(root, name, F_OK, 0) ? 0 : -EBUSY;
-}
-
-/* What is left of an agent that was killed in its self-test. */
-static void selftest_remove_stale(int root)
-{
-	int fd = openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	_cleanup_(cleanup_closedir) DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	const struct dirent *entry;
-	int pid, end;
-
-	while (dir && (entry = readdir(dir))) {
-		end = 0;
-		if (sscanf(entry->d_name, SELFTEST_CGROUP "%d%n", &pid, &end) == 1 &&
-		    !entry->d_name[end] && (pid == getpid() || (kill(pid, 0) && errno == ESRCH)))
-			unlinkat(root, entry->d_name, AT_REMOVEDIR);
-	}
-}
-
 static void selftest_give_up(struct selftest *selftest, const char *obstacle, int error)
 {
 	selftest->obstacle = obstacle;
@@ -205,7 +161,7 @@ static void selftest_run_in(struct selftest_tries *tries)
 	struct stat st;
 	int r;
 
-	if (tries->cgroup < 0 || fstat(tries->cgroup, &st)) {
+	if (fstat(tries->cgroup, &st)) {
 		selftest_give_up(tries->result, "its cgroup cannot be opened", -errno);
 		return;
 	}
@@ -219,34 +175,23 @@ static void selftest_run_in(struct selftest_tries *tries)
 	loader_trial_free(tries->trial);
 }
 
-static void selftest_run_below(int root, struct selftest *result)
+static void selftest_run_below(const char *cgroup_root, struct selftest *result)
 {
-	char name[sizeof(SELFTEST_CGROUP) + 16];
 	struct selftest_tries tries = {.result = result};
-	int r;
+	struct cgroup_trial trial = CGROUP_TRIAL_NULL;
+	int r = cgroup_trial_init(&trial, cgroup_root, SELFTEST_CGROUP);
 
-	if (root < 0) {
-		selftest_give_up(result, "cgroup_root cannot be opened", -errno);
+	if (r) {
+		selftest_give_up(result, "no cgroup can be made below cgroup_root", r);
 		return;
 	}
-	selftest_remove_stale(root);
-	snprintf(name, sizeof(name), SELFTEST_CGROUP "%d", (int)getpid());
-	if (mkdirat(root, name, 0755)) {
-		selftest_give_up(result, "no cgroup can be made below cgroup_root", -errno);
-		return;
-	}
-	tries.cgroup = openat(root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	tries.cgroup = trial.fd;
 	selftest_run_in(&tries);
-	if (tries.cgroup >= 0)
-		close(tries.cgroup);
-	r = selftest_remove_cgroup(root, name);
-	if (r)
-		log_errno(r, "cgroup %s of the self-test cannot be removed", name);
+	cgroup_trial_deinit(&trial);
 }
 
 void selftest_run(const char *cgroup_root, struct selftest *ret)
 {
-	_cleanup_close_ int root = open(cgroup_root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct selftest *shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
 				       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
@@ -255,7 +200,7 @@ void selftest_run(const char *cgroup_root, struct selftest *ret)
 		selftest_give_up(ret, "no memory", -errno);
 		return;
 	}
-	selftest_run_below(root, shared);
+	selftest_run_below(cgroup_root, shared);
 	*ret = *shared;
 	munmap(shared, sizeof(*shared));
 }

@@ -39,7 +39,7 @@ _shuntctl_flows()
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$1")
 }
 
-_shuntctl_commands='status flows counters meshes cgroups explain exec reload detach'
+_shuntctl_commands='status flows counters meshes cgroups explain doctor exec reload detach'
 
 _shuntctl()
 {

@@ -7,7 +7,6 @@
 #include "client.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -32,22 +31,36 @@ static int client_connect_error(const char *path, int error)
 	return -error;
 }
 
-static int client_connect(const char *path, int *ret_fd)
+static int client_try(const char *path, int *ret_fd)
 {
 	const struct timeval patience = {.tv_sec = PATIENCE_SECONDS};
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	_cleanup_close_ int fd = -1;
 
 	if (strlen(path) >= sizeof(address.sun_path))
-		return client_connect_error(path, ENAMETOOLONG);
+		return -ENAMETOOLONG;
 	strcpy(address.sun_path, path);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) < 0 ||
 	    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) < 0 ||
 	    connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
-		return client_connect_error(path, errno);
+		return -errno;
 	*ret_fd = TAKE_FD(fd);
 	return 0;
+}
+
+static int client_connect(const char *path, int *ret_fd)
+{
+	int r = client_try(path, ret_fd);
+
+	return r ? client_connect_error(path, -r) : 0;
+}
+
+bool client_reaches(const char *socket_path)
+{
+	_cleanup_close_ int fd = -1;
+
+	return client_try(socket_path, &fd) == 0;
 }
 
 /* Fails in silence: an agent that refuses the connection has said why, and closed it. */

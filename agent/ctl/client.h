@@ -3,6 +3,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 
 /*
  * Asks the agent that listens on @socket_path; steals @request, of which NULL is one that could not
@@ -12,3 +13,5 @@
 int client_ask(const char *socket_path, json_t *request, json_t **ret_result);
 /* The same, and returns when the agent has ended the connection as well: it is done by then. */
 int client_ask_last(const char *socket_path, json_t *request, json_t **ret_result);
+/* Does anybody listen there? Says nothing. */
+bool client_reaches(const char *socket_path);

@@ -29,6 +29,7 @@ int cmd_query(const struct ctl *ctl, json_t *request, void (*print)(const json_t
 int cmd_cgroups(const struct ctl *ctl, int argc, char **argv);
 int cmd_counters(const struct ctl *ctl, int argc, char **argv);
 int cmd_detach(const struct ctl *ctl, int argc, char **argv);
+int cmd_doctor(const struct ctl *ctl, int argc, char **argv);
 int cmd_exec(const struct ctl *ctl, int argc, char **argv);
 int cmd_explain(const struct ctl *ctl, int argc, char **argv);
 int cmd_flows(const struct ctl *ctl, int argc, char **argv);

@@ -32,6 +32,8 @@ static const struct command {
 	 1},
 	{"explain", "PID|CGROUP DESTINATION", "what would happen to a connect, and by which rule",
 	 cmd_explain, 2, 2},
+	{"doctor", "", "what this host can do, tried out, with the consequence of each no",
+	 cmd_doctor, 0, 0},
 	{"exec", "CGROUP -- CMD…", "run a command inside a cgroup (made if it is not there)",
 	 cmd_exec, 3, INT_MAX},
 	{"reload", "", "apply the configuration file", cmd_reload, 0, 0},

@@ -10,9 +10,10 @@
  */
 #pragma once
 
-#define SHUNT_DEFAULT_CONFIG "/etc/shunt/shunt.ini"
-#define SHUNT_DEFAULT_SOCKET "/run/shunt/control.sock"
-#define SHUNT_GROUP	     "shunt"
+#define SHUNT_DEFAULT_CONFIG  "/etc/shunt/shunt.ini"
+#define SHUNT_DEFAULT_SOCKET  "/run/shunt/control.sock"
+#define SHUNT_DEFAULT_PIN_DIR "/sys/fs/bpf/shunt"
+#define SHUNT_GROUP	      "shunt"
 
 #define SHUNT_PROTO_REQUEST_MAX	 65536	    /* bytes in one question, its newline included */
 #define SHUNT_PROTO_CLIENTS_MAX	 32	    /* connections at a time */

@@ -116,7 +116,7 @@ static void test_no_such_place(void **state)
 	selftest_run("/nonexistent/cgroup", &selftest);
 	for (int i = 0; i < SELFTEST_MAX; i++)
 		assert_int_equal(selftest.outcome[i], SELFTEST_UNTRIED);
-	expect(&selftest, "cgroup_root cannot be opened: No such file or directory");
+	expect(&selftest, "no cgroup can be made below cgroup_root: No such file or directory");
 }
 
 int main(void)
