@@ -225,6 +225,12 @@ static json_t *flow_program(struct flow_names *names, const struct flow *flow,
 			 flow_text_or_null(cgroup ? cgroup->path : NULL));
 }
 
+/* Its two sequence numbers: no other open connection has them. */
+static json_t *flow_id(const struct shunt_pair_key *key)
+{
+	return json_sprintf("%08x%08x", key->client, key->server);
+}
+
 json_t *flow_describe(struct flow_names *names, const struct flow *flow)
 {
 	const struct shunt_flow *record = flow->record;
@@ -241,10 +247,10 @@ json_t *flow_describe(struct flow_names *names, const struct flow *flow)
 	if (pair->opened_at && pair->established_at)
 		connect_us = json_integer((pair->established_at - pair->opened_at) / 1000);
 	return json_pack(
-		"{s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:b, s:s, s:s, s:{s:o, s:o}, s:o}", "mesh",
-		flow_text_or_null(flow->mesh), "client", client, "server",
-		flow_program(names, flow, SHUNT_SERVER), "dialled", flow_endpoint(&pair->dialled),
-		"redirected_to",
+		"{s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:b, s:s, s:s, s:{s:o, s:o}, s:o}", "id",
+		flow_id(&record->key), "mesh", flow_text_or_null(flow->mesh), "client", client,
+		"server", flow_program(names, flow, SHUNT_SERVER), "dialled",
+		flow_endpoint(&pair->dialled), "redirected_to",
 		pair->flags & SHUNT_PAIR_REDIRECTED ? flow_endpoint(&pair->actual) : json_null(),
 		"age_s", (json_int_t)(names->now > began ? (names->now - began) / 1000000000 : 0),
 		"connect_us", connect_us, "spliced", spliced, "reason", flow_reasons[reason].name,

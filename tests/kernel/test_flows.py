@@ -99,6 +99,7 @@ class Plain(FlowsCase):
         }
         for name, least in ("age_s", 0), ("connect_us", 0), ("rtt_us", 1):
             self.assertGreaterEqual(flow.pop(name), least, name)
+        self.assertRegex(flow.pop("id"), "^[0-9a-f]{16}$")
         reason = flow.pop("reason")
         self.assertEqual(flow.pop("reason_text"), WHY_PLAIN.get(reason), reason)
         self.assertEqual(flow, {
