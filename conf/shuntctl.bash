@@ -39,7 +39,18 @@ _shuntctl_flows()
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$1")
 }
 
-_shuntctl_commands='status flows counters meshes cgroups explain doctor exec reload detach'
+_shuntctl_graph()
+{
+	local words
+	case $2 in
+	-i | -n) return ;;
+	-T) words='svg png pdf dot' ;;
+	*) words='-i -n -T' ;;
+	esac
+	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$1")
+}
+
+_shuntctl_commands='status flows top graph counters meshes cgroups explain doctor exec reload detach'
 
 _shuntctl()
 {
@@ -65,6 +76,8 @@ _shuntctl()
 
 	case ${COMP_WORDS[i]}:$((COMP_CWORD - i)) in
 	cgroups:1) mapfile -t COMPREPLY < <(compgen -W -a -- "$word") ;;
+	top:*) mapfile -t COMPREPLY < <(compgen -W '-d -b -n' -- "$word") ;;
+	graph:*) _shuntctl_graph "$word" "${COMP_WORDS[COMP_CWORD - 1]}" ;;
 	flows:*) _shuntctl_flows "$word" "${COMP_WORDS[COMP_CWORD - 1]}" ;;
 	explain:1) _shuntctl_cgroups "$word" ;;
 	explain:2) mapfile -t COMPREPLY < <(compgen -W 'tcp: udp:' -- "$word") ;;

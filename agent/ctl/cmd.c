@@ -6,6 +6,8 @@
  */
 #include "cmd.h"
 
+#include <errno.h>
+
 #include "client.h"
 
 int cmd_query(const struct ctl *ctl, json_t *request, void (*print)(const json_t *result))
@@ -19,4 +21,25 @@ int cmd_query(const struct ctl *ctl, json_t *request, void (*print)(const json_t
 	else
 		print(result);
 	return EXIT_SUCCESS;
+}
+
+int cmd_fetch_flows(const struct ctl *ctl, json_t *request, json_t *flows)
+{
+	while (request) {
+		_cleanup_json_ json_t *page = NULL;
+		json_t *next;
+		int r = client_ask(ctl->socket, request, &page);
+
+		if (r < 0)
+			return r;
+		if (json_array_extend(flows, json_object_get(page, "flows")) != 0) {
+			out_error("what the agent answers is not understood");
+			return -EPROTO;
+		}
+		next = json_object_get(page, "next");
+		request = json_is_integer(next)
+				  ? json_pack("{s:s, s:O}", "verb", "flows", "next", next)
+				  : NULL;
+	}
+	return 0;
 }

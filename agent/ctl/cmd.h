@@ -25,6 +25,12 @@ CLEANUP_DEFINE(struct out_table *, out_table_free)
 /* Asks, and prints: as JSON, or by @print. Steals @request. Returns an exit status. */
 int cmd_query(const struct ctl *ctl, json_t *request, void (*print)(const json_t *result));
 
+/*
+ * Appends all flows that @request, which is stolen, asks for to the array @flows, page after page.
+ * Returns 0, or negative errno after it has said what is wrong.
+ */
+int cmd_fetch_flows(const struct ctl *ctl, json_t *request, json_t *flows);
+
 /* Each returns an exit status; argv[0] is its name. */
 int cmd_cgroups(const struct ctl *ctl, int argc, char **argv);
 int cmd_counters(const struct ctl *ctl, int argc, char **argv);
@@ -33,6 +39,8 @@ int cmd_doctor(const struct ctl *ctl, int argc, char **argv);
 int cmd_exec(const struct ctl *ctl, int argc, char **argv);
 int cmd_explain(const struct ctl *ctl, int argc, char **argv);
 int cmd_flows(const struct ctl *ctl, int argc, char **argv);
+int cmd_graph(const struct ctl *ctl, int argc, char **argv);
 int cmd_meshes(const struct ctl *ctl, int argc, char **argv);
 int cmd_reload(const struct ctl *ctl, int argc, char **argv);
 int cmd_status(const struct ctl *ctl, int argc, char **argv);
+int cmd_top(const struct ctl *ctl, int argc, char **argv);

@@ -5,13 +5,11 @@
  * Writes to: stdout.
  */
 #include <getopt.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "client.h"
 #include "cmd.h"
 
 #define COLUMN_GAP 2 /* as in out.c */
@@ -42,16 +40,9 @@ static json_int_t number_both(const json_t *flow, const char *key)
 
 static void write_age(FILE *cell, const json_t *flow)
 {
-	json_int_t s = number(flow, "age_s");
+	char text[OUT_AGE_SIZE];
 
-	if (s < 60)
-		fprintf(cell, "%ds", (int)s);
-	else if (s < 3600)
-		fprintf(cell, "%dm%02ds", (int)(s / 60), (int)(s % 60));
-	else if (s < 86400)
-		fprintf(cell, "%dh%02dm", (int)(s / 3600), (int)(s / 60 % 60));
-	else
-		fprintf(cell, "%" JSON_INTEGER_FORMAT "d%02dh", s / 86400, (int)(s / 3600 % 24));
+	fputs(out_age(text, number(flow, "age_s")), cell);
 }
 
 static void write_string(FILE *cell, const json_t *flow, const char *key)
@@ -122,27 +113,12 @@ static void write_reason(FILE *cell, const json_t *flow)
 	fputs(strcmp(reason, "none") == 0 ? "-" : reason, cell);
 }
 
-static void write_bytes(FILE *cell, json_int_t bytes)
-{
-	static const char units[] = " KMGTPE";
-	double n = bytes;
-	int unit = 0;
-
-	while (n >= 999.5 && units[unit + 1]) {
-		n /= 1024;
-		unit++;
-	}
-	if (unit == 0)
-		fprintf(cell, "%" JSON_INTEGER_FORMAT, bytes);
-	else
-		fprintf(cell, "%.*f%c", n < 9.95 ? 1 : 0, n, units[unit]);
-}
-
 static void write_bytes_both(FILE *cell, const json_t *flow, const char *key)
 {
-	write_bytes(cell, number(direction(flow, "client_to_server"), key));
-	fputc('/', cell);
-	write_bytes(cell, number(direction(flow, "server_to_client"), key));
+	char out[OUT_BYTES_SIZE], back[OUT_BYTES_SIZE];
+
+	fprintf(cell, "%s/%s", out_bytes(out, number(direction(flow, "client_to_server"), key)),
+		out_bytes(back, number(direction(flow, "server_to_client"), key)));
 }
 
 static void write_spliced(FILE *cell, const json_t *flow)
@@ -338,34 +314,13 @@ static int compare(const void *a, const void *b)
 	return (one->rank < other->rank) - (one->rank > other->rank);
 }
 
-/* Page after page. */
-static int fetch(const struct ctl *ctl, json_t *request, json_t *flows)
-{
-	while (request) {
-		_cleanup_json_ json_t *page = NULL;
-		json_t *next;
-
-		if (client_ask(ctl->socket, request, &page) < 0)
-			return -1;
-		if (json_array_extend(flows, json_object_get(page, "flows")) != 0) {
-			out_error("what the agent answers is not understood");
-			return -1;
-		}
-		next = json_object_get(page, "next");
-		request = json_is_integer(next)
-				  ? json_pack("{s:s, s:O}", "verb", "flows", "next", next)
-				  : NULL;
-	}
-	return 0;
-}
-
 static int show(const struct ctl *ctl, json_t *request, json_int_t (*rank)(const json_t *flow))
 {
 	_cleanup_json_ json_t *flows = json_array(), *array = json_array();
 	_cleanup_free_ struct ranked *sorted = NULL;
 	size_t n;
 
-	if (fetch(ctl, request, flows) < 0)
+	if (cmd_fetch_flows(ctl, request, flows) < 0)
 		return EXIT_FAILURE;
 	n = json_array_size(flows);
 	sorted = calloc(n + 1, sizeof(*sorted));

@@ -68,6 +68,13 @@ static char *text_format(const char *format, va_list args)
 	return check(vasprintf(&text, format, args) < 0 ? NULL : text);
 }
 
+static FILE *errors; /* NULL: stderr */
+
+void out_errors_to(FILE *stream)
+{
+	errors = stream;
+}
+
 void out_error(const char *format, ...)
 {
 	_cleanup_free_ char *text = NULL, *escaped = NULL;
@@ -81,7 +88,37 @@ void out_error(const char *format, ...)
 	while (len > 0 && text[len - 1] == '\n')
 		text[--len] = '\0';
 	escaped = escape(text, "\n\t");
-	fprintf(stderr, "%s%s\n", strchr(escaped, '\n') ? "" : "shuntctl: ", escaped);
+	fprintf(errors ? errors : stderr, "%s%s\n",
+		strchr(escaped, '\n') ? "" : "shuntctl: ", escaped);
+}
+
+const char *out_bytes(char text[OUT_BYTES_SIZE], double bytes)
+{
+	static const char units[] = " KMGTPE";
+	int unit = 0;
+
+	while (bytes >= 999.5 && units[unit + 1]) {
+		bytes /= 1024;
+		unit++;
+	}
+	if (unit == 0)
+		snprintf(text, OUT_BYTES_SIZE, "%.0f", bytes);
+	else
+		snprintf(text, OUT_BYTES_SIZE, "%.*f%c", bytes < 9.95 ? 1 : 0, bytes, units[unit]);
+	return text;
+}
+
+const char *out_age(char text[OUT_AGE_SIZE], json_int_t s)
+{
+	if (s < 60)
+		snprintf(text, OUT_AGE_SIZE, "%ds", (int)s);
+	else if (s < 3600)
+		snprintf(text, OUT_AGE_SIZE, "%dm%02ds", (int)(s / 60), (int)(s % 60));
+	else if (s < 86400)
+		snprintf(text, OUT_AGE_SIZE, "%dh%02dm", (int)(s / 3600), (int)(s / 60 % 60));
+	else
+		snprintf(text, OUT_AGE_SIZE, "%dd%02dh", (int)(s / 86400), (int)(s / 3600 % 24));
+	return text;
 }
 
 void out_json(FILE *stream, const json_t *value)

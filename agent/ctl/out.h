@@ -12,6 +12,17 @@
 /* "shuntctl: …" on stderr. A text of several lines stands as it is. */
 __attribute__((format(printf, 1, 2))) void out_error(const char *format, ...);
 
+/* From now on what out_error() says goes to @stream; NULL: to stderr. */
+void out_errors_to(FILE *stream);
+
+/* "999", "1.2K", "340M": a number of bytes in five characters at most. */
+#define OUT_BYTES_SIZE 8
+const char *out_bytes(char text[OUT_BYTES_SIZE], double bytes);
+
+/* "5s", "1m05s", "3h20m", "2d01h". */
+#define OUT_AGE_SIZE 24
+const char *out_age(char text[OUT_AGE_SIZE], json_int_t seconds);
+
 /* Any JSON value, indented, keys sorted. */
 void out_json(FILE *stream, const json_t *value);
 
