@@ -19,6 +19,7 @@
 #include "log.h"
 #include "metrics.h"
 #include "notify.h"
+#include "stats.h"
 #include "util/addr.h"
 #include "util/cleanup.h"
 #include "verbs.h"
@@ -190,6 +191,18 @@ static int agent_apply_splice(struct agent *agent)
 	return 0;
 }
 
+static int agent_assign_rows(struct agent *agent, struct policy *policy)
+{
+	unsigned int without;
+	int r = stats_assign(loader_maps(agent->loader), policy, &without);
+
+	if (!r && without)
+		log_warning(
+			"%u meshes are counted without their names: %d others were, since Shunt was put in; `shuntctl detach` lets them go",
+			without, SHUNT_STATS_ROWS - 1);
+	return r;
+}
+
 /*
  * Puts @config in force, at start and on reload alike. The new rules are written beside the old
  * ones under mesh slots of their own; then each cgroup's entry is switched to them by one write. A
@@ -209,8 +222,9 @@ static int agent_apply(struct agent *agent, struct config *config)
 		return log_errno(r, "more rules than limits.rules = %u", config->limit_rules);
 	if (r)
 		return r;
+	r = agent_assign_rows(agent, policy);
 	/* A crash in mid-reload may have left something there. */
-	r = agent_remove_rules(agent, slots, true);
+	r = r ?: agent_remove_rules(agent, slots, true);
 	r = r ?: agent_write_rules(agent, policy);
 	if (r == -E2BIG)
 		log_error(

@@ -217,6 +217,8 @@ static void loader_find_maps(struct loader *loader)
 		.cidrs = bpf_map__fd(skeleton->maps.shunt_cidrs),
 		.owners = bpf_map__fd(skeleton->maps.shunt_owners),
 		.counters = bpf_map__fd(skeleton->maps.shunt_counters),
+		.stats = bpf_map__fd(skeleton->maps.shunt_stats),
+		.rows = bpf_map__fd(skeleton->maps.shunt_rows),
 		.pairs = bpf_map__fd(skeleton->maps.shunt_pairs),
 		.programs = bpf_map__fd(skeleton->maps.shunt_programs),
 		.control = bpf_map__fd(skeleton->maps.shunt_control),

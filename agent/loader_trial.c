@@ -39,6 +39,7 @@ static int loader_trial_load(struct shunt_bpf *skeleton)
 	bpf_program__set_autoload(skeleton->progs.shunt_splice, true);
 	bpf_program__set_autoload(skeleton->progs.shunt_walk, true);
 	bpf_map__set_max_entries(skeleton->maps.shunt_meshes, 1);
+	bpf_map__set_max_entries(skeleton->maps.shunt_stats, 1);
 	bpf_map__set_max_entries(skeleton->maps.shunt_pairs, LOADER_TRIAL_PAIRS);
 	bpf_map__set_max_entries(skeleton->maps.shunt_ends, SHUNT_ENDS * LOADER_TRIAL_PAIRS);
 	return shunt_bpf__load(skeleton);
@@ -92,6 +93,8 @@ int loader_trial_new(int cgroup, struct loader_trial **ret)
 		.cidrs = -1,
 		.owners = -1,
 		.counters = -1,
+		.stats = -1,
+		.rows = -1,
 		.control = -1,
 		.events = -1,
 		.ends = -1,

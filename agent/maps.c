@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -80,6 +81,60 @@ int maps_apply(int map, const struct sync_plan *plan)
 	return maps_write(map, &plan->put) ?: maps_remove(map, &plan->del);
 }
 
+int maps_read_stats(const struct maps *maps, uint32_t row, struct shunt_stats *ret)
+{
+	int cpus = libbpf_num_possible_cpus(), r;
+	_cleanup_free_ struct shunt_stats *values = NULL;
+	uint64_t *sum = (uint64_t *)ret;
+
+	if (cpus < 0)
+		return cpus;
+	values = calloc(cpus, sizeof(*values));
+	if (!values)
+		return -ENOMEM;
+	r = bpf_map_lookup_elem(maps->stats, &row, values);
+	if (r)
+		return r;
+	memset(ret, 0, sizeof(*ret));
+	for (int cpu = 0; cpu < cpus; cpu++)
+		for (size_t i = 0; i < sizeof(*ret) / sizeof(*sum); i++)
+			sum[i] += ((const uint64_t *)&values[cpu])[i];
+	return 0;
+}
+
+int maps_read_row(const struct maps *maps, uint32_t row, struct shunt_row *ret)
+{
+	return bpf_map_lookup_elem(maps->rows, &row, ret);
+}
+
+int maps_put_row(const struct maps *maps, uint32_t row, const struct shunt_row *entry)
+{
+	return bpf_map_update_elem(maps->rows, &row, entry, BPF_ANY);
+}
+
+/* Rows are given names from 1 on, and none is taken away. */
+static int maps_add_messages(const struct maps *maps, uint64_t counters[SHUNT_COUNTER_MAX])
+{
+	struct shunt_row name = {};
+	struct shunt_stats stats;
+	int r = 0;
+
+	for (uint32_t row = 0; !r && row < SHUNT_STATS_ROWS; row++) {
+		r = row ? maps_read_row(maps, row, &name) : 0;
+		if (r || (row && !*name.mesh))
+			break;
+		r = maps_read_stats(maps, row, &stats);
+		if (r)
+			break;
+		for (int i = 0; i < SHUNT_SIZE_BUCKETS; i++)
+			counters[SHUNT_COUNTER_splice_messages] += stats.sizes[i];
+		counters[SHUNT_COUNTER_splice_bytes] += stats.spliced_bytes;
+		counters[SHUNT_COUNTER_splice_plain_messages] += stats.plain_messages;
+		counters[SHUNT_COUNTER_splice_plain_bytes] += stats.plain_bytes;
+	}
+	return r;
+}
+
 int maps_read_counters(const struct maps *maps, uint64_t ret[SHUNT_COUNTER_MAX])
 {
 	int cpus = libbpf_num_possible_cpus();
@@ -101,7 +156,7 @@ int maps_read_counters(const struct maps *maps, uint64_t ret[SHUNT_COUNTER_MAX])
 			sum += values[cpu];
 		ret[i] = sum;
 	}
-	return 0;
+	return maps_add_messages(maps, ret);
 }
 
 int maps_reset_counter(const struct maps *maps, enum shunt_counter counter)

@@ -15,6 +15,8 @@ struct maps {
 	int cidrs;
 	int owners;
 	int counters;
+	int stats;
+	int rows;
 	int pairs;
 	int programs;
 	int control;
@@ -44,8 +46,14 @@ int maps_write(int map, const struct table *table);
 /* Removes the rows of @table, as far as they are there. */
 int maps_remove(int map, const struct table *table);
 
-/* Sums each counter over all CPUs. */
+/* Sums each counter over all CPUs, those of messages over the rows of shunt_stats too. */
 int maps_read_counters(const struct maps *maps, uint64_t ret[SHUNT_COUNTER_MAX]);
+
+/* Sums a row of shunt_stats over all CPUs. */
+int maps_read_stats(const struct maps *maps, uint32_t row, struct shunt_stats *ret);
+/* The name of a row's mesh, "" if it has none. */
+int maps_read_row(const struct maps *maps, uint32_t row, struct shunt_row *ret);
+int maps_put_row(const struct maps *maps, uint32_t row, const struct shunt_row *entry);
 
 /* Lets a counter begin anew. */
 int maps_reset_counter(const struct maps *maps, enum shunt_counter counter);

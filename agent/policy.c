@@ -280,6 +280,13 @@ int policy_new(const struct config *config, unsigned int first_slot, struct poli
 	return 0;
 }
 
+void policy_set_row(struct policy *policy, size_t mesh, unsigned int row)
+{
+	const __u32 slot = policy->first_slot + mesh;
+
+	((struct shunt_mesh *)table_find(&policy->meshes, &slot))->row = row;
+}
+
 struct policy *policy_free(struct policy *policy)
 {
 	if (!policy)

@@ -51,6 +51,8 @@ struct policy {
  * than limits.rules.
  */
 int policy_new(const struct config *config, unsigned int first_slot, struct policy **ret);
+/* Where mesh @mesh of the file counts, a row of shunt_stats; 0 until it is said. */
+void policy_set_row(struct policy *policy, size_t mesh, unsigned int row);
 struct policy *policy_free(struct policy *policy);
 
 /* @parent: what the parent cgroup is, NULL at the top of a watched subtree. */

@@ -63,7 +63,7 @@ static __always_inline void connect_unbind_source(struct bpf_sock_addr *ctx)
 static __always_inline bool connect_remember(struct bpf_sock_addr *ctx,
 					     const struct decide_query *query,
 					     const struct shunt_endpoint *target, __u32 slot,
-					     bool source_open)
+					     __u32 row, bool source_open)
 {
 	struct shunt_sock *state;
 
@@ -74,6 +74,7 @@ static __always_inline bool connect_remember(struct bpf_sock_addr *ctx,
 	state->dialled = query->destination;
 	state->actual = *target;
 	state->mesh = slot;
+	state->row = row;
 	state->redirected_at = bpf_ktime_get_ns();
 	state->flags = SHUNT_SOCK_REDIRECTED | (state->flags & SHUNT_SOCK_BOUND);
 	if (!source_open)
@@ -122,13 +123,14 @@ static __always_inline int connect_decide(struct bpf_sock_addr *ctx, struct deci
 	query->source_loopback = !bound_by_us && !chosen_by_kernel && addr_loopback(source);
 
 	if (connect_runs_again(before, query))
-		return redirect_conclude(SHUNT_COUNTER_connect_redirected, SHUNT_OUTCOME_already);
+		return redirect_conclude(SHUNT_COUNTER_connect_redirected, before->row,
+					 SHUNT_OUTCOME_already);
 
 	outcome = redirect_decide(&asker, sk, query, &slot, target);
 	if (before && bound_by_us)
 		connect_unbind_source(ctx);
 	if (outcome == SHUNT_OUTCOME_redirected &&
-	    !connect_remember(ctx, query, target, slot,
+	    !connect_remember(ctx, query, target, slot, asker.row,
 			      bound_by_us || chosen_by_kernel || addr_unspecified(source)))
 		outcome = redirect_no_memory(slot);
 	if (outcome == SHUNT_OUTCOME_redirected) {
@@ -138,7 +140,7 @@ static __always_inline int connect_decide(struct bpf_sock_addr *ctx, struct deci
 	} else if (before && !chosen_by_kernel) { /* it stays as it is where connect() fails */
 		before->flags &= SHUNT_SOCK_BOUND;
 	}
-	return redirect_conclude(SHUNT_COUNTER_connect_redirected, outcome);
+	return redirect_conclude(SHUNT_COUNTER_connect_redirected, asker.row, outcome);
 }
 
 SEC("cgroup/connect4")

@@ -51,6 +51,22 @@ struct {
 	__type(value, __u64);
 } shunt_counters SEC(".maps");
 
+/* Written by connect, sendmsg, sockops, sk_msg and the walk; read by the agent. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SHUNT_STATS_ROWS);
+	__type(key, __u32);
+	__type(value, struct shunt_stats);
+} shunt_stats SEC(".maps");
+
+/* Written and read by the agent. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SHUNT_STATS_ROWS);
+	__type(key, __u32);
+	__type(value, struct shunt_row);
+} shunt_rows SEC(".maps");
+
 /* Written by connect, and by sockops where a pair is gone; read by sockops, getpeername,
  * getsockname, recvmsg and getsockopt. The kernel frees an entry with its socket. */
 struct {

@@ -133,5 +133,5 @@ static __always_inline void pair_leave(struct shunt_pair *pair, __u32 reason)
 	if (pair_set(pair, SHUNT_PAIR_LEAVE) & SHUNT_PAIR_LEAVE)
 		return;
 	pair->reason = reason;
-	count(SHUNT_COUNTER_splice_plain_none + reason);
+	stats_plain(pair->row, reason);
 }

@@ -21,6 +21,7 @@
 struct redirect_asker {
 	struct bpf_sock_addr *ctx;
 	bool listener_covered; /* the hooks run for the socket that listens */
+	__u32 row;	       /* where the mesh counts, once it is known */
 };
 
 static __always_inline bool decide_cidr(void *asker, __u32 mesh, enum shunt_cidr_kind kind,
@@ -155,6 +156,7 @@ redirect_decide(struct redirect_asker *asker, struct bpf_sock *sk, struct decide
 	mesh = bpf_map_lookup_elem(&shunt_meshes, ret_slot);
 	if (!mesh)
 		return SHUNT_OUTCOME_unclassified;
+	asker->row = mesh->row;
 	if (mesh->flags & SHUNT_MESH_OWNERS) {
 		__u64 owner = bpf_get_current_uid_gid();
 
@@ -181,10 +183,17 @@ static __always_inline enum shunt_outcome redirect_no_memory(__u32 slot)
 							    : SHUNT_OUTCOME_refused_no_memory;
 }
 
-/* Counts @outcome in the group of counters that begins at @base; what the hook has to return. */
-static __always_inline int redirect_conclude(__u32 base, enum shunt_outcome outcome)
+/* Counts @outcome in the group of counters that begins at @base, and by mesh; what the hook has to
+ * return. */
+static __always_inline int redirect_conclude(__u32 base, __u32 row, enum shunt_outcome outcome)
 {
+	struct shunt_stats *stats = stats_row(row);
+
 	count(base + outcome);
+	if (stats && outcome < SHUNT_OUTCOME_MAX && base == SHUNT_COUNTER_connect_redirected)
+		stats_add(&stats->connect[outcome], 1);
+	else if (stats && outcome < SHUNT_OUTCOME_MAX)
+		stats_add(&stats->sendmsg[outcome], 1);
 	if (outcome == SHUNT_OUTCOME_refused_sidecar_down)
 		return redirect_refuse(-ECONNREFUSED);
 	if (outcome == SHUNT_OUTCOME_refused_no_memory)

@@ -53,6 +53,26 @@ static __always_inline __u32 scope_of_cgroup(__u64 id, bool same_netns, bool sid
 	return mesh ? splice_scope(mesh->splice, sidecar, same_netns) : SHUNT_REASON_off;
 }
 
+/* Where the mesh of a cgroup counts; 0 if it is in none. */
+static __always_inline __u32 scope_row(__u64 id)
+{
+	struct shunt_cgroup *cgroup = bpf_map_lookup_elem(&shunt_cgroups, &id);
+	struct shunt_mesh *mesh;
+
+	if (!cgroup || cgroup->role == SHUNT_ROLE_NONE)
+		return 0;
+	mesh = bpf_map_lookup_elem(&shunt_meshes, &cgroup->mesh);
+	return mesh ? mesh->row : 0;
+}
+
+/* That of whichever end is in one. */
+static __always_inline __u32 scope_row_of_pair(__u64 client, __u64 server)
+{
+	__u32 row = scope_row(client);
+
+	return row ? row : scope_row(server);
+}
+
 /*
  * May a connection between these two be spliced, by the meshes of both? @sidecar: one of them is a
  * sidecar for another reason than its cgroup.

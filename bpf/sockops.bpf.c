@@ -164,6 +164,7 @@ static __always_inline void sockops_describe_client(struct bpf_sock_ops *ctx, st
 	if (state) {
 		ret->dialled = state->dialled;
 		ret->mesh = state->mesh;
+		ret->row = state->row;
 		ret->opened_at = state->redirected_at;
 		ret->flags = SHUNT_PAIR_REDIRECTED | SHUNT_PAIR_SIDECAR;
 	}
@@ -223,7 +224,8 @@ static __always_inline void sockops_client(struct bpf_sock_ops *ctx, struct bpf_
 	view.key = tcp_pair_key(tcp_numbers(tp), SHUNT_CLIENT);
 	syn = control->splice ? bpf_map_lookup_elem(&shunt_syns, &view.key) : NULL;
 	if (!redirected && !syn) {
-		count(SHUNT_COUNTER_splice_plain_remote);
+		stats_plain(scope_row(BPF_CORE_READ(kernel_sock(sk), sk_cgrp_data.cgroup, kn, id)),
+			    SHUNT_REASON_remote);
 		return;
 	}
 	/* Where attachments overlap this runs twice for one connection. */
@@ -241,8 +243,12 @@ static __always_inline void sockops_client(struct bpf_sock_ops *ctx, struct bpf_
 	view.me->program = user.program;
 	view.me->pid = user.pid;
 	sockops_subscribe(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
-	if (redirected)
+	if (redirected) {
 		count(SHUNT_COUNTER_origdst_offered);
+		stats_latency(pair->row, pair->established_at - pair->opened_at);
+	} else if (syn) {
+		pair->row = scope_row_of_pair(view.me->cgroup, syn->cgroup);
+	}
 	reason = control->reason;
 	if (sockops_splice)
 		reason = sockops_let_in(ctx, tp, control, syn, &view);
@@ -251,7 +257,7 @@ static __always_inline void sockops_client(struct bpf_sock_ops *ctx, struct bpf_
 	if (!reason)
 		return;
 	pair->reason = reason;
-	count(SHUNT_COUNTER_splice_plain_none + reason);
+	stats_plain(pair->row, reason);
 	/* These may be otherwise one day: the walk lets it in then. */
 	if (reason == SHUNT_REASON_blocking || reason == SHUNT_REASON_unknown_program)
 		pair_event(SHUNT_EVENT_LEFT, view.me->netns, 0, 0);

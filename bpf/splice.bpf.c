@@ -116,19 +116,19 @@ static __always_inline bool splice_is_stream(const struct pair_view *view, __u32
 	return splice_streams(me->run_messages, me->run_bytes, elapsed, suspect);
 }
 
-static __always_inline void splice_account(struct shunt_end *me, __u32 size, bool redirected)
+static __always_inline void splice_account(const struct pair_view *view, __u32 size,
+					   bool redirected)
 {
+	struct shunt_end *me = view->me;
+
 	if (redirected) {
 		me->spliced_messages++;
 		me->spliced_bytes += size;
-		count(SHUNT_COUNTER_splice_messages);
-		count_by(SHUNT_COUNTER_splice_bytes, size);
 	} else {
 		me->plain_messages++;
 		me->plain_bytes += size;
-		count(SHUNT_COUNTER_splice_plain_messages);
-		count_by(SHUNT_COUNTER_splice_plain_bytes, size);
 	}
+	stats_message(view->pair->row, size, redirected);
 }
 
 /* Both ends are to be passed by. */
@@ -258,6 +258,6 @@ int shunt_splice(struct sk_msg_md *msg)
 
 	if (!me || !pair_find(tcp_numbers(me), tcp_likely_end(me), &view))
 		return SK_PASS;
-	splice_account(view.me, msg->size, splice_send(msg, me, &view));
+	splice_account(&view, msg->size, splice_send(msg, me, &view));
 	return SK_PASS;
 }

@@ -212,6 +212,8 @@ static __always_inline void walk_discover(struct bpf_iter__tcp *ctx, struct tcp_
 	walk_describe(other, view.peer);
 	pair->established_at = bpf_ktime_get_ns();
 	pair->reason = SHUNT_REASON_early;
+	pair->row =
+		scope_row_of_pair(pair->end[SHUNT_CLIENT].cgroup, pair->end[SHUNT_SERVER].cgroup);
 	pair_set(pair, SHUNT_PAIR_JOINED);
 }
 

@@ -22,11 +22,12 @@
 #include <linux/types.h>
 
 /* Raised whenever the layout or the meaning of anything in this file changes. */
-#define SHUNT_ABI_VERSION 2
+#define SHUNT_ABI_VERSION 3
 
 /* Limits. Each stands in the documents and tests under this name. */
 #define SHUNT_MESHES_MAX    64			   /* meshes in one configuration */
 #define SHUNT_MESH_SLOTS    (3 * SHUNT_MESHES_MAX) /* a reload fills a third that is not in use */
+#define SHUNT_STATS_ROWS    128			   /* meshes counted by name, with those before */
 #define SHUNT_CGROUP_DEPTH  32 /* ancestors looked at for a cgroup without an entry */
 #define SHUNT_RESOLVERS_MAX 16 /* DNS servers told apart on one unconnected UDP socket */
 #define SHUNT_PORT_WORDS    (65536 / 64)
@@ -83,7 +84,8 @@ struct shunt_mesh {
 	struct shunt_endpoint tcp[SHUNT_FAMILIES]; /* where TCP goes */
 	struct shunt_endpoint dns[SHUNT_FAMILIES]; /* where port 53 goes */
 	__u32 flags;				   /* enum shunt_mesh_flags */
-	__u32 splice;				   /* enum shunt_scope */
+	__u16 splice;				   /* enum shunt_scope */
+	__u16 row;				   /* in shunt_stats */
 	__u64 excluded_ports[SHUNT_PORT_WORDS]; /* bit p % 64 of word p / 64, p in host byte order
 						 */
 	__u64 included_ports[SHUNT_PORT_WORDS];
@@ -243,6 +245,36 @@ enum shunt_counter {
 					SHUNT_COUNTER_MAX,
 };
 
+/*
+ * shunt_stats: what is counted by mesh, a row each, per CPU. Row 0 is of what belongs to no mesh,
+ * or to one for which there was no row left. A row belongs to one name for as long as the maps are
+ * there, whichever slots its mesh has meanwhile, so that what it counts never goes back.
+ *
+ * Of a histogram a bucket has what is at most its bound, and more than the bound before; bounds
+ * double from one to the next, and the last has none. See histogram.bpf.h.
+ */
+#define SHUNT_LATENCY_SHIFT   14 /* bound of the first: 2^14 ns */
+#define SHUNT_LATENCY_BUCKETS 21 /* … of the last but one: 2^33 ns, 8.6 s */
+#define SHUNT_SIZE_SHIFT      6	 /* 64 bytes … */
+#define SHUNT_SIZE_BUCKETS    16 /* … to 1 MiB */
+
+struct shunt_stats {
+	__u64 sizes[SHUNT_SIZE_BUCKETS]; /* of messages that were spliced */
+	__u64 spliced_bytes;
+	__u64 plain_bytes; /* by TCP, between paired ends */
+	__u64 plain_messages;
+	__u64 connect[SHUNT_OUTCOME_MAX];
+	__u64 sendmsg[SHUNT_OUTCOME_MAX];
+	__u64 plain[SHUNT_REASON_MAX];	      /* connections, by why they are not spliced */
+	__u64 latency[SHUNT_LATENCY_BUCKETS]; /* from a redirect to the end of its handshake */
+	__u64 latency_ns;
+};
+
+/* shunt_rows: row -> name of its mesh, "" if it has none yet. Written by the agent. */
+struct shunt_row {
+	char mesh[64];
+};
+
 /* shunt_socks: state that lives and dies with its socket. Written by the kernel half. */
 enum shunt_sock_flags {
 	SHUNT_SOCK_REDIRECTED = 1 << 0, /* dialled and actual differ; getpeername says dialled */
@@ -257,7 +289,8 @@ struct shunt_sock {
 	__be32 source[4]; /* what the kernel would have chosen without the redirect */
 	__u16 mesh;	  /* slot in shunt_meshes */
 	__u16 flags;	  /* enum shunt_sock_flags */
-	__u32 pad;
+	__u16 row;	  /* in shunt_stats */
+	__u16 pad;
 	__u64 redirected_at; /* CLOCK_MONOTONIC, in ns */
 };
 _Static_assert(sizeof(struct shunt_sock) == 72, "ABI");
@@ -370,7 +403,8 @@ struct shunt_pair {
 	struct shunt_endpoint source; /* the client's own address, as its socket has it */
 	__u32 flags;		      /* enum shunt_pair_flags */
 	__u32 reason;		      /* enum shunt_reason */
-	__u32 mesh;		      /* slot in shunt_meshes */
+	__u16 mesh;		      /* slot in shunt_meshes */
+	__u16 row;		      /* in shunt_stats */
 	__u32 backoff;		      /* walks to pass before it may be adopted again */
 	__u32 adoptions;
 	__u32 blocked;	 /* walks that found the server's end in blocking mode */

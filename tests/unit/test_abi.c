@@ -27,6 +27,8 @@ static const struct {
 	{"shunt_cidrs", sizeof(struct shunt_cidr_key), 4, BPF_MAP_TYPE_LPM_TRIE},
 	{"shunt_owners", sizeof(struct shunt_owner_key), 4, BPF_MAP_TYPE_HASH},
 	{"shunt_counters", 4, 8, BPF_MAP_TYPE_PERCPU_ARRAY},
+	{"shunt_stats", 4, sizeof(struct shunt_stats), BPF_MAP_TYPE_PERCPU_ARRAY},
+	{"shunt_rows", 4, sizeof(struct shunt_row), BPF_MAP_TYPE_ARRAY},
 	{"shunt_socks", 4, sizeof(struct shunt_sock), BPF_MAP_TYPE_SK_STORAGE},
 	{"shunt_resolvers", 4, sizeof(struct shunt_resolvers), BPF_MAP_TYPE_SK_STORAGE},
 	{"shunt_pairs", sizeof(struct shunt_pair_key), sizeof(struct shunt_pair),
