@@ -134,26 +134,35 @@ static void verbs_add_link(void *user, uint64_t cgroup, const char *program)
 		json_pack("{s:o, s:[s]}", "cgroup", verbs_text(wanted.path), "programs", program));
 }
 
-static json_t *verbs_map(const char *name, uint64_t used, uint64_t max)
-{
-	return json_pack("{s:s, s:I, s:I}", "name", name, "used", (json_int_t)used, "max",
-			 (json_int_t)max);
-}
-
-static json_t *verbs_maps(struct agent *agent, struct enrol_totals totals)
+void verbs_map_fills(const struct agent *agent, const uint64_t *counters,
+		     struct verbs_map_fill ret[VERBS_MAPS])
 {
 	const struct maps *maps = loader_maps(agent->loader);
-	uint64_t counters[SHUNT_COUNTER_MAX] = {};
+	struct enrol_totals totals = enrol_totals(agent->enrol);
 
-	maps_read_counters(maps, counters);
-	return json_pack("[o, o, o, o]",
-			 verbs_map("cgroups", totals.known - totals.missing, maps->cgroups_max),
-			 verbs_map("cidrs", agent->policy->cidrs.n, maps->cidrs_max),
-			 verbs_map("owners", agent->policy->owners.n, maps->owners_max),
-			 verbs_map("pairs",
-				   counters[SHUNT_COUNTER_pairs_opened] -
-					   counters[SHUNT_COUNTER_pairs_closed],
-				   maps->pairs_max));
+	ret[0] = (struct verbs_map_fill){"cgroups", totals.known - totals.missing,
+					 maps->cgroups_max};
+	ret[1] = (struct verbs_map_fill){"cidrs", agent->policy->cidrs.n, maps->cidrs_max};
+	ret[2] = (struct verbs_map_fill){"owners", agent->policy->owners.n, maps->owners_max};
+	ret[3] = (struct verbs_map_fill){"pairs",
+					 counters[SHUNT_COUNTER_pairs_opened] -
+						 counters[SHUNT_COUNTER_pairs_closed],
+					 maps->pairs_max};
+}
+
+static json_t *verbs_maps(struct agent *agent)
+{
+	uint64_t counters[SHUNT_COUNTER_MAX] = {};
+	struct verbs_map_fill fills[VERBS_MAPS];
+	json_t *array = json_array();
+
+	maps_read_counters(loader_maps(agent->loader), counters);
+	verbs_map_fills(agent, counters, fills);
+	for (size_t i = 0; array && i < VERBS_MAPS; i++)
+		json_array_append_new(array, json_pack("{s:s, s:I, s:I}", "name", fills[i].name,
+						       "used", (json_int_t)fills[i].used, "max",
+						       (json_int_t)fills[i].max));
+	return array;
 }
 
 /* @texts ends with a NULL, or is one. */
@@ -166,8 +175,12 @@ static json_t *verbs_strings(const char *const *texts)
 	return array;
 }
 
-/* Whether anything is spliced: what the configuration wants, and the kernel can. */
-static const char *verbs_splice(const struct agent *agent)
+const char *verbs_rung(const struct agent *agent)
+{
+	return agent->off ? "off" : "redirect";
+}
+
+const char *verbs_splice(const struct agent *agent)
 {
 	if (agent->off || agent->detaching || !splice_wanted(agent->config))
 		return "off";
@@ -213,14 +226,14 @@ static int verbs_status(void *user, const json_t *request, json_t **ret_result, 
 			"{s:s, s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:I, s:{s:I, s:I, s:I}, s:o, s:o, s:o}",
 			"version", SHUNT_VERSION, "abi", SHUNT_ABI_VERSION, "pid", (int)getpid(),
 			"uptime_seconds", (json_int_t)(time(NULL) - agent->started), "rung",
-			agent->off ? "off" : "redirect", "config", agent->config->path,
-			"cgroup_root", agent->cgroup_root ?: "", "pin_dir", agent->config->pin_dir,
-			"splice", verbs_splice(agent), "splice_lacks", verbs_splice_lacks(agent),
-			"selftest", verbs_selftest(&agent->selftest), "meshes",
+			verbs_rung(agent), "config", agent->config->path, "cgroup_root",
+			agent->cgroup_root ?: "", "pin_dir", agent->config->pin_dir, "splice",
+			verbs_splice(agent), "splice_lacks", verbs_splice_lacks(agent), "selftest",
+			verbs_selftest(&agent->selftest), "meshes",
 			(json_int_t)agent->config->n_meshes, "cgroups", "known",
 			(json_int_t)totals.known, "members", (json_int_t)totals.members, "sidecars",
 			(json_int_t)totals.sidecars, "links", links.array, "maps",
-			agent->off ? json_array() : verbs_maps(agent, totals), "warnings",
+			agent->off ? json_array() : verbs_maps(agent), "warnings",
 			verbs_strings(agent->off ? NULL : enrol_warnings(agent->enrol))),
 		ret_result);
 }

@@ -10,6 +10,22 @@ const struct control_verb *verbs_table(void);
 
 /* -ENOTCONN and what to say, if nothing is redirected; else 0. */
 int verbs_need_redirect(const struct agent *agent, char **ret_error);
+/* The rung of the ladder that is in force. */
+const char *verbs_rung(const struct agent *agent);
+/* Whether anything is spliced: "on", "off" (not wanted), "kernel" (cannot). */
+const char *verbs_splice(const struct agent *agent);
+
+struct verbs_map_fill {
+	const char *name;
+	uint64_t used;
+	uint64_t max;
+};
+
+#define VERBS_MAPS 4
+
+/* How full the maps are; not on rung off. @counters: by enum shunt_counter. */
+void verbs_map_fills(const struct agent *agent, const uint64_t *counters,
+		     struct verbs_map_fill ret[VERBS_MAPS]);
 /* @text, of any bytes, as JSON, which is UTF-8: what is not is written as \xNN. */
 json_t *verbs_text(const char *text);
 /* "/a/b" for "/a/b/", "/sys/fs/cgroup/a/b" and "/a/b"; the caller frees. */
