@@ -175,7 +175,7 @@ enum shunt_outcome {
 	X(origdst_answered, "SO_ORIGINAL_DST calls answered")                                     \
 	X(origdst_unknown, "SO_ORIGINAL_DST calls about connections that Shunt did not redirect") \
 	X(pairs_opened, "connections with both ends on this host that Shunt keeps in mind")       \
-	X(pairs_closed, "connections that Shunt kept in mind and that are over")                                                        \
+	X(pairs_closed, "connections that Shunt kept in mind and that are over")                  \
 	X(splice_paired, "connections whose two ends were brought together for splicing")         \
 	X(splice_adopted, "connections taken in, or in again, in mid-stream (of the paired)")     \
 	X(splice_bytes, "bytes spliced")                                                          \
