@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+#
+# Takes the guards of splicing out, one at a time, in copies of the source, and runs against each
+# copy what is to find out: a test that passes without a guard does not test it.
+set -euo pipefail
+
+if [ $# -lt 1 ]; then
+	echo "usage: guards.sh BUILD_DIR [GUARD]..." >&2
+	exit 2
+fi
+source=$(readlink -f "$(dirname "$(readlink -f "$0")")/../..")
+shift
+work=$(mktemp -d /tmp/shunt-guards-XXXXXX)
+trap 'rm -rf "$work"' EXIT
+
+torture() # BUILD_DIR
+{
+	"$tree/tests/torture/torture.sh" "$1" --kill --seconds 20
+}
+
+stall() # BUILD_DIR
+{
+	"$tree/tests/torture/stall.sh" "$1" -r 1
+}
+
+kernel() # NAME [CLASS] BUILD_DIR
+{
+	python3 "$tree/tests/kernel/test_$1.py" "${@: -1}" "${@:2:$#-2}"
+}
+
+# Name, file, what is put in place of what (a sed expression), and what must fail then.
+guards=(
+	"read: all that went by TCP has been read before more is spliced
+	splice.bpf.c
+	s/peer->copied_seq == me->write_seq/true/
+	torture"
+	"empty: a send leaves with nothing unread
+	splice.bpf.c
+	s/\.empty = tcp_queue_empty\(peer\)/.empty = true/
+	torture"
+	"settle: who is taken out has nothing unread
+	settle.bpf.h
+	s/ \&\& tcp_queue_empty\((peer|me)\)//
+	torture"
+	"bound: the buffer of the reader bounds what is spliced to it
+	splice.bpf.c
+	s/return limit;/return 1u << 30;/
+	stall"
+	"out: who went back to TCP is taken out of the sockhash
+	settle.bpf.h
+	s/if \(pair_clear\(view->pair, member\) \& member\)/if (false)/
+	torture"
+	"kick: a reader at the boundary gets an edge
+	settle.bpf.h
+	s/\|\| !tcp_queue_empty\(me\)\)/|| true)/
+	torture"
+	"alone: the kernel half kicks without an agent
+	sockops.bpf.c
+	s/sockops_probe_start\(ctx, \&view, tp\);/;/
+	kernel splice Spill"
+	"over: a connection may end before its reader has read
+	sockops.bpf.c
+	s/sockops_strand\(\&view, tp\);/;/
+	kernel splice Spill"
+	"established: nothing is sent after the own shutdown
+	splice.bpf.c
+	s/if \(state != BPF_TCP_ESTABLISHED \&\& .*\)/if (false)/
+	kernel semantics_ends"
+	"blocking: who blocks is not spliced
+	tcp.bpf.h
+	s/if \(tcp_blocking\(tp\)\)/if (false)/
+	kernel splice Blocking"
+)
+
+# The agent's self-test would find most of them, and splice nothing.
+mutant() # FILE EXPRESSION
+{
+	rm -rf "$tree"
+	mkdir "$tree"
+	(cd "$source" && tar -c --exclude=./build* --exclude=./.git .) | tar -x -C "$tree"
+	sed -E -i "$2" "$tree/bpf/$1"
+	if cmp -s "$source/bpf/$1" "$tree/bpf/$1"; then
+		echo "guards.sh: nothing in bpf/$1 matches $2" >&2
+		return 1
+	fi
+	sed -i '/^bool selftest_allows/,/^}/s/return false;/return true;/' "$tree/agent/selftest.c"
+	meson setup "$tree/build" "$tree" >"$work/build.log" 2>&1 &&
+		ninja -C "$tree/build" >>"$work/build.log" 2>&1 ||
+		{ tail -30 "$work/build.log"; return 1; }
+}
+
+tree=$work/tree
+found=0 missed=()
+for guard in "${guards[@]}"; do
+	{
+		IFS= read -r what
+		read -r file
+		read -r expression
+		read -ra test
+	} <<<"$guard"
+	name=${what%%:*}
+	[ $# = 0 ] || [[ " $* " == *" $name "* ]] || continue
+	mutant "$file" "$expression"
+	if "${test[@]}" "$tree/build" >"$work/log" 2>&1; then
+		missed+=("$name")
+		verdict="NOT FOUND by ${test[*]}"
+	else
+		found=$((found + 1))
+		verdict="found by ${test[*]}: $(grep -m1 -E '^FAIL|Error' "$work/log" | cut -c1-90)"
+	fi
+	echo "without $what: $verdict"
+done
+echo "$found found, ${#missed[@]} not: ${missed[*]-}"
+[ ${#missed[@]} = 0 ]
