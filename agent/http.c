@@ -169,11 +169,21 @@ static void http_on_event(uv_poll_t *poll, int status, int events)
 	http_run(container_of(poll, struct http, poll));
 }
 
+static unsigned int http_connections(struct http *http)
+{
+	return MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS)
+		->num_connections;
+}
+
 static void http_run(struct http *http)
 {
+	bool full = http_connections(http) >= HTTP_CONNECTIONS_MAX;
 	unsigned long long ms;
 
 	MHD_run(http->daemon);
+	/* It looks whether there is room again before it closes who has been idle for too long. */
+	if (full)
+		MHD_run(http->daemon);
 	if (MHD_get_timeout(http->daemon, &ms) == MHD_YES)
 		uv_timer_start(&http->timer, http_on_timer, ms, 0);
 	else
