@@ -11,7 +11,7 @@ import termios
 
 from case import FAR4, FAR6, POD4, SOON, attempt, main
 from sandbox import DEADLINE, Place, check, libc, wait_until
-from semantics import RESET, await_event, fill, pattern, poll, queue, read, read_pattern, send, \
+from semantics import RESET, SIOCOUTQ, await_event, fill, pattern, poll, queue, read, read_pattern, send, \
     state, write
 from splice_case import DIRECT, SpliceCase
 
@@ -540,6 +540,8 @@ class Spill(SpliceCase):
         write(server, unread)
         sent = self.spill(client)
         self.kill_agent()
+        # No acknowledgement is left to be sent that would do.
+        wait_until(lambda: queue(client, SIOCOUTQ) == 0, "all is acknowledged")
         reader.read_until(sent, AGENTLESS)
         self.assertEqual(read(client, len(unread)), unread)
         self.converse(client, server)

@@ -19,11 +19,6 @@ torture() # BUILD_DIR
 	"$tree/tests/torture/torture.sh" "$1" --kill --seconds 20
 }
 
-stall() # BUILD_DIR
-{
-	"$tree/tests/torture/stall.sh" "$1" -r 1
-}
-
 kernel() # NAME [CLASS] BUILD_DIR
 {
 	python3 "$tree/tests/kernel/test_$1.py" "${@: -1}" "${@:2:$#-2}"
@@ -46,7 +41,7 @@ guards=(
 	"bound: the buffer of the reader bounds what is spliced to it
 	splice.bpf.c
 	s/return limit;/return 1u << 30;/
-	stall"
+	kernel splice Spill.test_stalled_reader"
 	"out: who went back to TCP is taken out of the sockhash
 	settle.bpf.h
 	s/if \(pair_clear\(view->pair, member\) \& member\)/if (false)/
