@@ -11,6 +11,8 @@
 #include <errno.h>
 #include <linux/magic.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/vfs.h>
@@ -26,6 +28,20 @@
 
 #define AGENT_LINGER_MS 1000
 
+/* Why the programs cannot be had: for the log, and for who asks later. */
+__attribute__((format(printf, 2, 3))) static void agent_complain(struct agent *agent,
+								 const char *format, ...)
+{
+	va_list args;
+
+	free(TAKE_PTR(agent->why));
+	va_start(args, format);
+	if (vasprintf(&agent->why, format, args) < 0)
+		agent->why = NULL;
+	va_end(args);
+	log_error("%s", agent->why ?: "no memory");
+}
+
 static int agent_find_cgroup_root(struct agent *agent)
 {
 	int r;
@@ -36,19 +52,24 @@ static int agent_find_cgroup_root(struct agent *agent)
 	}
 	r = cgroup_find_mount(&agent->cgroup_root);
 	if (r == -ENOENT)
-		log_error("no cgroup2 file system is mounted; set cgroup_root, or mount one");
+		agent_complain(agent,
+			       "no cgroup2 file system is mounted; set cgroup_root, or mount one");
 	return r;
 }
 
-static int agent_check_cgroup_root(const char *path)
+static int agent_check_cgroup_root(struct agent *agent)
 {
 	struct statfs fs;
+	int r;
 
-	if (statfs(path, &fs))
-		return log_errno(-errno, "cgroup_root %s", path);
+	if (statfs(agent->cgroup_root, &fs)) {
+		r = -errno;
+		agent_complain(agent, "cgroup_root %s: %s", agent->cgroup_root, strerror(-r));
+		return r;
+	}
 	if (fs.f_type == CGROUP2_SUPER_MAGIC)
 		return 0;
-	log_error("cgroup_root %s is not in a cgroup2 file system", path);
+	agent_complain(agent, "cgroup_root %s is not in a cgroup2 file system", agent->cgroup_root);
 	return -EINVAL;
 }
 
@@ -64,13 +85,16 @@ static int agent_load(struct agent *agent)
 	int r = loader_new(&options, &agent->loader);
 
 	if (r == LOADER_E_BUSY)
-		log_error("another agent is running with pin_dir %s", config->pin_dir);
+		agent_complain(agent, "another agent is running with pin_dir %s", config->pin_dir);
 	else if (r == LOADER_E_NOT_BPFFS)
-		log_error(
+		agent_complain(
+			agent,
 			"pin_dir %s is not on a bpf file system; mount one with: mount -t bpf bpf /sys/fs/bpf",
 			config->pin_dir);
 	else if (r)
-		log_errno(r, "the programs could not be loaded; log_level = debug says more");
+		agent_complain(agent,
+			       "the programs could not be loaded; log_level = debug says more: %s",
+			       strerror(-r));
 	if (r)
 		return r < 0 ? r : r == LOADER_E_BUSY ? -EBUSY : -ENODEV;
 	for (const char *const *map = loader_replaced_maps(agent->loader); *map; map++) {
@@ -209,7 +233,7 @@ static int agent_assign_rows(struct agent *agent, struct policy *policy)
  * hook reads that entry once, so it sees the old rules or the new ones, never a mix. The old ones
  * stay for hooks that are looking at them, until agent_on_linger(). @config is taken on success.
  */
-static int agent_apply(struct agent *agent, struct config *config)
+static int agent_apply_programs(struct agent *agent, struct config *config)
 {
 	struct policy *policy = NULL;
 	unsigned int slots;
@@ -244,6 +268,38 @@ static int agent_apply(struct agent *agent, struct config *config)
 	agent->config = config;
 	agent->configured = time(NULL);
 	return agent_apply_splice(agent);
+}
+
+/* The same on the rung nftables. */
+static int agent_apply_nft(struct agent *agent, struct config *config)
+{
+	struct policy *policy = NULL;
+	int r = policy_new(config, 0, &policy);
+
+	if (r == -E2BIG)
+		return log_errno(r, "more rules than limits.rules = %u", config->limit_rules);
+	if (r)
+		return r;
+	r = enrol_set_policy(agent->enrol, policy);
+	r = r ?: nft_apply(agent->nft, policy);
+	if (r) {
+		if (agent->policy)
+			enrol_set_policy(agent->enrol, agent->policy);
+		policy_free(policy);
+		return r;
+	}
+	policy_free(agent->policy);
+	agent->policy = policy;
+	if (agent->config != config)
+		config_free(agent->config);
+	agent->config = config;
+	agent->configured = time(NULL);
+	return 0;
+}
+
+static int agent_apply(struct agent *agent, struct config *config)
+{
+	return agent->nft ? agent_apply_nft(agent, config) : agent_apply_programs(agent, config);
 }
 
 static bool agent_same(const char *a, const char *b)
@@ -297,10 +353,14 @@ static void agent_unload(struct agent *agent)
 {
 	uv_timer_stop(&agent->linger);
 	splice_close(TAKE_PTR(agent->splice));
+	if (agent->nft && !agent->adopted)
+		nft_remove(agent->nft);
+	nft_close(TAKE_PTR(agent->nft));
 	enrol_close(TAKE_PTR(agent->enrol));
 	if (agent->loader && !agent->adopted)
 		loader_remove_all(agent->loader);
 	agent->loader = loader_free(agent->loader);
+	agent->policy = policy_free(agent->policy);
 	free(TAKE_PTR(agent->cgroup_root));
 }
 
@@ -316,37 +376,155 @@ static int agent_start_splice(struct agent *agent)
 	return r ? log_errno(r, "the kernel half cannot be listened to") : 0;
 }
 
-/* Climbs to the rung "redirect": programs loaded, cgroups enrolled, programs attached. */
-static int agent_redirect(struct agent *agent)
+static int agent_watch_cgroups(struct agent *agent)
 {
-	int r;
+	int r = enrol_new(&agent->loop, agent->cgroup_root, agent->loader, &agent->enrol);
 
-	r = agent_find_cgroup_root(agent);
-	r = r ?: agent_check_cgroup_root(agent->cgroup_root);
-	r = r ?: agent_load(agent);
-	if (!r) {
-		agent->adopted = loader_has_links(agent->loader);
-		r = enrol_new(&agent->loop, agent->cgroup_root, agent->loader, &agent->enrol);
-		if (r)
-			log_errno(r, "cgroups below %s cannot be watched", agent->cgroup_root);
-	}
-	r = r ?: agent_start_splice(agent);
-	r = r ?: agent_apply(agent, agent->config);
 	if (r)
-		agent_unload(agent);
+		agent_complain(agent, "cgroups below %s cannot be watched: %s", agent->cgroup_root,
+			       strerror(-r));
 	return r;
 }
 
-/* The ladder. A second agent is no reason to go down a rung. */
+/* Climbs to the rung "redirect": programs loaded, cgroups enrolled, programs attached. */
+static int agent_redirect(struct agent *agent)
+{
+	unsigned int stale;
+	int r;
+
+	free(TAKE_PTR(agent->why));
+	r = agent_find_cgroup_root(agent);
+	r = r ?: agent_check_cgroup_root(agent);
+	r = r ?: agent_load(agent);
+	if (!r) {
+		agent->adopted = loader_has_links(agent->loader);
+		r = agent_watch_cgroups(agent);
+	}
+	r = r ?: agent_start_splice(agent);
+	r = r ?: agent_apply(agent, agent->config);
+	if (r) {
+		if (!agent->why)
+			agent_complain(agent, "the programs could not be put in force: %s",
+				       strerror(-r));
+		agent_unload(agent);
+		return r;
+	}
+	/* Both were in force for a moment: what a program has redirected, no rule does. */
+	stale = nft_remove_stale(agent->config->pin_dir);
+	if (stale)
+		log_info("tables of nftables were removed from %u network namespaces", stale);
+	return 0;
+}
+
+/* Climbs to the rung "nftables". */
+static int agent_redirect_by_nft(struct agent *agent)
+{
+	_cleanup_free_ char *why = TAKE_PTR(agent->why); /* that of the rung above counts */
+	int r;
+
+	r = agent_find_cgroup_root(agent);
+	r = r ?: agent_check_cgroup_root(agent);
+	r = r ?: agent_watch_cgroups(agent);
+	if (!r)
+		r = nft_new(&agent->loop, agent->cgroup_root, agent->config->pin_dir, agent->enrol,
+			    &agent->nft);
+	r = r ?: agent_apply(agent, agent->config);
+	agent->adopted = agent->nft && nft_adopted(agent->nft);
+	if (r)
+		agent_unload(agent);
+	free(agent->why);
+	agent->why = TAKE_PTR(why);
+	return r;
+}
+
+/* Down from the highest rung, as far as the configuration lets. A second agent is no reason to go
+ * down. */
 static int agent_climb(struct agent *agent)
 {
+	const enum config_fallback fallback = agent->config->fallback;
 	int r = agent_redirect(agent);
 
 	agent->off = r != 0;
-	if (!r || r == -EBUSY || agent->config->fallback == CONFIG_FALLBACK_FAIL)
+	if (!r || r == -EBUSY || fallback == CONFIG_FALLBACK_FAIL)
 		return r;
-	log_error("nothing is redirected: fallback = off; mend what stands above and reload");
-	return 0;
+	r = agent_redirect_by_nft(agent);
+	if (!r)
+		log_warning("redirecting by nftables: nothing is spliced, nothing is counted");
+	else if (fallback == CONFIG_FALLBACK_NFTABLES)
+		log_error("nothing can be redirected, not by nftables either");
+	else
+		log_error(
+			"nothing is redirected: fallback = off; mend what stands above and reload");
+	return fallback == CONFIG_FALLBACK_NFTABLES ? r : 0;
+}
+
+/* What stands on a lower rung, kept while a higher one is tried. */
+struct agent_rung {
+	struct config *config;
+	struct policy *policy;
+	struct enrol *enrol;
+	struct nft *nft;
+	char *cgroup_root;
+};
+
+static struct agent_rung agent_step_off(struct agent *agent)
+{
+	return (struct agent_rung){
+		.config = agent->config,
+		.policy = TAKE_PTR(agent->policy),
+		.enrol = TAKE_PTR(agent->enrol),
+		.nft = TAKE_PTR(agent->nft),
+		.cgroup_root = TAKE_PTR(agent->cgroup_root),
+	};
+}
+
+static void agent_step_back(struct agent *agent, const struct agent_rung *rung)
+{
+	agent->config = rung->config;
+	agent->policy = rung->policy;
+	agent->enrol = rung->enrol;
+	agent->nft = rung->nft;
+	agent->cgroup_root = rung->cgroup_root;
+}
+
+/* Its tables are gone already, with those of other agents of this pin_dir. */
+static void agent_leave_behind(struct agent_rung *rung)
+{
+	if (rung->nft)
+		nft_remove(rung->nft);
+	nft_close(rung->nft);
+	enrol_close(rung->enrol);
+	policy_free(rung->policy);
+	config_free(rung->config);
+	free(rung->cgroup_root);
+}
+
+/* A reload tries a higher rung again: what was missing may have been mended. Takes @config on
+ * success. */
+static int agent_climb_again(struct agent *agent, struct config *config)
+{
+	struct agent_rung before = agent_step_off(agent);
+	int r;
+
+	agent->config = config;
+	r = agent_redirect(agent);
+	if (!r) {
+		agent->off = false;
+		agent_leave_behind(&before);
+		return 0;
+	}
+	agent_step_back(agent, &before);
+	if (agent->nft)
+		return agent_apply(agent, config);
+	if (config->fallback == CONFIG_FALLBACK_FAIL)
+		return r;
+	agent->config = config;
+	r = agent_redirect_by_nft(agent);
+	if (r)
+		agent->config = before.config;
+	else
+		config_free(before.config);
+	return r;
 }
 
 int agent_reload(struct agent *agent, struct config_problems *problems)
@@ -362,16 +540,13 @@ int agent_reload(struct agent *agent, struct config_problems *problems)
 		return r;
 	notify_reloading();
 	if (agent->off) {
-		config_free(agent->config);
-		agent->config = config;
-		r = agent_redirect(agent);
-		agent->off = r != 0;
+		r = agent_climb_again(agent, config);
 	} else {
 		agent_warn_of_restart(agent->config, config);
 		r = agent_apply(agent, config);
-		if (r)
-			config_free(config);
 	}
+	if (r)
+		config_free(config);
 	agent_set_log_level(agent->config);
 	agent_apply_http(agent);
 	agent->reload_failed = r != 0;
@@ -387,6 +562,7 @@ static void agent_stop(struct agent *agent)
 	http_close(TAKE_PTR(agent->http));
 	flows_deinit(&agent->flows);
 	splice_close(TAKE_PTR(agent->splice));
+	nft_close(TAKE_PTR(agent->nft));
 	enrol_close(TAKE_PTR(agent->enrol));
 	if (uv_is_closing((uv_handle_t *)&agent->linger))
 		return;
@@ -439,8 +615,21 @@ static void agent_linger(struct agent *agent)
 	uv_timer_start(&agent->linger, agent_on_linger, AGENT_LINGER_MS, 0);
 }
 
+static void agent_remove_nft(struct agent *agent)
+{
+	int r = nft_remove(agent->nft);
+
+	if (r)
+		log_errno(r, "tables of nftables could not be removed");
+	else
+		log_info("everything is taken out");
+	agent->failed = r != 0;
+}
+
 void agent_detach(struct agent *agent)
 {
+	if (agent->nft)
+		agent_remove_nft(agent);
 	if (agent->off) {
 		agent_stop(agent);
 		return;
@@ -521,7 +710,7 @@ static void agent_say_ready(struct agent *agent)
 {
 	struct enrol_totals totals;
 
-	if (agent->off)
+	if (!agent->enrol)
 		return;
 	totals = enrol_totals(agent->enrol);
 	log_info("ready: meshes %zu, cgroups %zu, members %zu, sidecars %zu",
@@ -550,6 +739,7 @@ int agent_run(struct config *config)
 	if (uv_loop_close(&agent.loop))
 		assert(!"a handle was left open");
 	policy_free(agent.policy);
+	free(agent.why);
 	loader_free(agent.loader);
 	config_free(agent.config);
 	free(agent.cgroup_root);

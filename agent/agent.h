@@ -14,6 +14,7 @@
 #include "flows.h"
 #include "http.h"
 #include "loader.h"
+#include "nft.h"
 #include "policy.h"
 #include "selftest.h"
 #include "splice.h"
@@ -26,8 +27,10 @@ struct agent {
 	bool failed;		/* … and it did not go */
 	struct config *config;
 	struct control *control;
-	bool off; /* the lowest rung of the ladder: nothing is redirected, and the next four are
-		     NULL */
+	bool off;	 /* no programs are loaded: .loader and .splice are NULL, and … */
+	struct nft *nft; /* … the rung is nftables, or, if this is NULL, nothing is redirected, and
+			    .policy and .enrol are NULL too */
+	char *why;	 /* it is not a higher rung; NULL: it is */
 	struct policy *policy;
 	struct loader *loader;
 	struct enrol *enrol;

@@ -14,7 +14,6 @@ struct config_draft;
 
 struct config_choice {
 	const char *name;
-	bool unbuilt; /* a word of the language already, but nothing stands behind it yet */
 };
 
 struct config_key {

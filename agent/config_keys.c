@@ -23,7 +23,7 @@ static const struct config_choice log_levels[] = {
 };
 
 static const struct config_choice fallbacks[] = {
-	[CONFIG_FALLBACK_NFTABLES] = {.name = "nftables", .unbuilt = true},
+	[CONFIG_FALLBACK_NFTABLES] = {.name = "nftables"},
 	[CONFIG_FALLBACK_OFF] = {.name = "off"},
 	[CONFIG_FALLBACK_FAIL] = {.name = "fail"},
 	{},

@@ -140,21 +140,20 @@ void config_value_size(struct config_draft *draft, void *field, const char *text
 		*(uint32_t *)field = value;
 }
 
-/* "a", "a or b", "a, b or c": the choices that are there. */
+/* "a", "a or b", "a, b or c". */
 static const char *list_choices(const struct config_choice *choices, char *buf, size_t size)
 {
 	const struct config_choice *last = NULL;
 	size_t n = 0;
 
 	for (const struct config_choice *c = choices; c->name; c++)
-		if (!c->unbuilt)
-			last = c;
-	for (const struct config_choice *c = choices; c->name; c++) {
-		const char *glue = !n ? "" : c == last ? " or " : ", ";
-
-		if (!c->unbuilt)
-			n += snprintf(buf + n, size - n, "%s%s", glue, c->name);
-	}
+		last = c;
+	for (const struct config_choice *c = choices; c->name; c++)
+		n += snprintf(buf + n, size - n, "%s%s",
+			      !n	  ? ""
+			      : c == last ? " or "
+					  : ", ",
+			      c->name);
 	return buf;
 }
 
@@ -166,11 +165,10 @@ static const struct config_choice *find_choice(struct config_draft *draft, const
 
 	while (choice->name && strcmp(choice->name, text))
 		choice++;
-	if (choice->name && !choice->unbuilt)
+	if (choice->name)
 		return choice;
 	list_choices(draft->key->choices, buf, sizeof(buf));
-	value_error(draft, "'%s' is %s; write %s", text,
-		    choice->name ? "not built yet" : "not known", buf);
+	value_error(draft, "'%s' is not known; write %s", text, buf);
 	return NULL;
 }
 

@@ -18,10 +18,12 @@
 
 struct enrol {
 	struct cgroup_tree *tree;
-	struct loader *loader;
-	const struct maps *maps;
+	struct loader *loader;	 /* NULL: nothing is attached, … */
+	const struct maps *maps; /* … and nothing written */
 	const struct policy *policy;
 	char *root;
+	void (*changed)(void *user);
+	void *changed_user;
 	bool settled; /* a cgroup that comes is dealt with at once; else enrol_apply() does it */
 	bool stopped; /* nobody is redirected any more */
 	bool full;    /* said so already */
@@ -38,9 +40,7 @@ static void enrol_free(struct enrol *enrol)
 	free(enrol);
 }
 
-/* Logs @format and keeps it for `shuntctl status`; once. */
-__attribute__((format(printf, 2, 3))) static void enrol_warn(struct enrol *enrol,
-							     const char *format, ...)
+void enrol_warn(struct enrol *enrol, const char *format, ...)
 {
 	_cleanup_free_ char *text = NULL;
 	va_list args;
@@ -84,9 +84,11 @@ static void enrol_write(struct enrol *enrol, const struct cgroup_node *node,
 			struct enrol_member *member)
 {
 	static const struct shunt_cgroup none = {.role = SHUNT_ROLE_NONE};
-	int r = maps_put_cgroup(enrol->maps, node->id,
-				enrol->stopped ? &none : &member->match.entry);
+	int r = 0;
 
+	if (enrol->maps)
+		r = maps_put_cgroup(enrol->maps, node->id,
+				    enrol->stopped ? &none : &member->match.entry);
 	member->in_map = !r;
 	if (r == -E2BIG && !enrol->full) {
 		enrol->full = true;
@@ -124,9 +126,18 @@ static int enrol_attach(struct enrol *enrol, const struct cgroup_node *node, uns
 {
 	_cleanup_free_ char *path = NULL;
 
+	if (!enrol->loader)
+		return 0;
 	if (asprintf(&path, "%s%s", enrol->root, node->path) < 0)
 		return -ENOMEM;
 	return loader_attach(enrol->loader, path, node->id, hooks);
+}
+
+/* While a policy is put in force, who does that knows. */
+static void enrol_tell_change(struct enrol *enrol)
+{
+	if (enrol->settled && enrol->changed)
+		enrol->changed(enrol->changed_user);
 }
 
 /* Programs first, entry last: it is the entry that has connections redirected, and by then whoever
@@ -156,6 +167,7 @@ static void enrol_added(void *user, struct cgroup_node *node)
 		enrol_write(enrol, node, member);
 	}
 	enrol_count(enrol, member, 1);
+	enrol_tell_change(enrol);
 }
 
 static void enrol_retry(void *user, struct cgroup_node *node)
@@ -177,12 +189,13 @@ static void enrol_removed(void *user, struct cgroup_node *node)
 
 	/* While a policy is put in force it may be back with the next; else enrol_remove_stale().
 	 */
-	r = enrol->settled ? maps_del_cgroup(enrol->maps, node->id) : 0;
+	r = enrol->settled && enrol->maps ? maps_del_cgroup(enrol->maps, node->id) : 0;
 	if (r)
 		log_errno(r, "cgroup %s is gone and its entry could not be removed", node->path);
 	/* The kernel has detached the programs of a cgroup that is gone; their pins are left. */
-	if (enrol->settled)
+	if (enrol->settled && enrol->loader)
 		loader_detach(enrol->loader, node->id, 0);
+	enrol_tell_change(enrol);
 	if (!member)
 		return;
 	enrol_count(enrol, member, -1);
@@ -221,7 +234,7 @@ int enrol_new(uv_loop_t *loop, const char *root, struct loader *loader, struct e
 	if (!enrol)
 		return -ENOMEM;
 	enrol->loader = loader;
-	enrol->maps = loader_maps(loader);
+	enrol->maps = loader ? loader_maps(loader) : NULL;
 	enrol->root = strdup(root);
 	r = enrol->root ? cgroup_tree_new(loop, root, &listener, &enrol->tree) : -ENOMEM;
 	if (r) {
@@ -297,13 +310,14 @@ void enrol_detach_unwanted(struct enrol *enrol)
 {
 	const struct policy_attach_points *points = &enrol->policy->attach;
 
-	for (size_t i = 0; i < points->n; i++) {
+	for (size_t i = 0; enrol->loader && i < points->n; i++) {
 		struct cgroup_node *node = cgroup_tree_find(enrol->tree, points->items[i].path);
 
 		if (node)
 			loader_detach(enrol->loader, node->id, points->items[i].hooks);
 	}
-	loader_prune(enrol->loader, enrol_keeps_link, enrol);
+	if (enrol->loader)
+		loader_prune(enrol->loader, enrol_keeps_link, enrol);
 }
 
 struct enrol_want {
@@ -354,14 +368,14 @@ static int enrol_apply(struct enrol *enrol, const struct policy *policy)
 	enrol->settled = false;
 	enrol_clear_warnings(enrol);
 	r = cgroup_tree_watch(enrol->tree, (const char *const *)policy->watch, policy->n_watch);
-	if (!r && loader_policy_replaced(enrol->loader))
+	if (!r && enrol->loader && loader_policy_replaced(enrol->loader))
 		cgroup_tree_each(enrol->tree, enrol_reclassify, enrol);
 	r = r ?: enrol_attach_all(enrol);
 	if (r)
 		return r;
 	cgroup_tree_each(enrol->tree, enrol_reclassify, enrol);
 	enrol->settled = true;
-	return enrol_remove_stale(enrol);
+	return enrol->maps ? enrol_remove_stale(enrol) : 0;
 }
 
 /* The policy before is put back whatever fails on the way: no cgroup may be left with a match in
@@ -383,6 +397,12 @@ int enrol_set_policy(struct enrol *enrol, const struct policy *policy)
 	if (r && before)
 		enrol_revert(enrol, before);
 	return r;
+}
+
+void enrol_on_change(struct enrol *enrol, void (*changed)(void *user), void *user)
+{
+	enrol->changed = changed;
+	enrol->changed_user = user;
 }
 
 const struct policy *enrol_policy(const struct enrol *enrol)

@@ -28,7 +28,8 @@ struct enrol_totals {
 	size_t missing; /* known, and not in the map */
 };
 
-/* @root: the cgroup root of the configuration, or the mount. All are borrowed. */
+/* @root: the cgroup root of the configuration, or the mount. @loader: NULL if others do what the
+ * policy says; then cgroups are only classified. All are borrowed. */
 int enrol_new(uv_loop_t *loop, const char *root, struct loader *loader, struct enrol **ret);
 /* Leaves maps and links as they are. Handles are closed in later turns of the loop. */
 void enrol_close(struct enrol *enrol);
@@ -42,6 +43,11 @@ int enrol_set_policy(struct enrol *enrol, const struct policy *policy);
 void enrol_detach_unwanted(struct enrol *enrol);
 /* From now on nobody is redirected; the programs that answer for earlier connections stay. */
 void enrol_stop(struct enrol *enrol);
+
+/* Calls @changed whenever a cgroup came or went, but for those in enrol_set_policy(). */
+void enrol_on_change(struct enrol *enrol, void (*changed)(void *user), void *user);
+/* Logs @format and keeps it for `shuntctl status` until the next policy; once. */
+__attribute__((format(printf, 2, 3))) void enrol_warn(struct enrol *enrol, const char *format, ...);
 
 const struct policy *enrol_policy(const struct enrol *enrol);
 struct enrol_totals enrol_totals(const struct enrol *enrol);

@@ -320,6 +320,8 @@ static int loader_load(struct loader *loader, const struct loader_options *optio
 	bpf_program__set_autoload(skeleton->progs.shunt_walk, splice);
 	bpf_program__set_autoload(skeleton->progs.shunt_reads, splice);
 	bpf_program__set_autoload(skeleton->progs.shunt_scan, splice);
+	/* Not every kernel that redirects has this kind of map. */
+	bpf_map__set_autocreate(skeleton->maps.shunt_ends, splice);
 	loader_set_sizes(skeleton, options);
 	r = loader_pin_maps(loader);
 	r = r ?: shunt_bpf__load(skeleton);

@@ -100,9 +100,9 @@ static void metrics_add_selftest(struct metrics_text *text, const struct selftes
 
 static void metrics_add_agent(struct metrics_text *text, const struct agent *agent)
 {
-	static const char *const rungs[] = {"redirect", "off", NULL};
+	static const char *const rungs[] = {"redirect", "nftables", "off", NULL};
 	static const char *const splices[] = {"on", "off", "kernel", NULL};
-	const char *const *warnings = agent->off ? NULL : enrol_warnings(agent->enrol);
+	const char *const *warnings = agent->enrol ? enrol_warnings(agent->enrol) : NULL;
 	uint64_t n = 0;
 
 	while (warnings && warnings[n])
@@ -340,7 +340,6 @@ static int metrics_add_kernel(struct metrics_text *text, const struct agent *age
 	int r = items ? maps_read_counters(maps, counters) : -ENOMEM;
 
 	r = r ?: stats_each(maps, metrics_add_row, &rows);
-	r = r ?: metrics_add_cgroups(text, agent);
 	if (r)
 		return r;
 	metrics_one(text, "shunt_pairs", "Connections with both ends here that are kept in mind.",
@@ -366,8 +365,10 @@ int metrics_page(void *user, const struct http_request *request, struct http_ans
 		return -ENOMEM;
 	metrics_add_agent(&text, agent);
 	metrics_add_process(&text);
+	if (agent->enrol)
+		r = metrics_add_cgroups(&text, agent);
 	if (!agent->off)
-		r = metrics_add_kernel(&text, agent);
+		r = r ?: metrics_add_kernel(&text, agent);
 	metrics_end(&text);
 	if (fclose(text.stream))
 		return -ENOMEM;

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <linux/netlink.h>
 #include <nftables/libnftables.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -42,7 +43,7 @@ static int nft_run_may(void)
 	return fd < 0 ? -errno : 0;
 }
 
-int nft_run(const char *commands, char **ret_error)
+static int nft_run_or_check(const char *commands, bool dry, char **ret_error)
 {
 	_cleanup_(cleanup_nft_ctx_free) struct nft_ctx *nft = NULL;
 	int r = nft_run_may();
@@ -55,9 +56,20 @@ int nft_run(const char *commands, char **ret_error)
 	/* Else it would print to the caller's own streams. */
 	if (!nft || nft_ctx_buffer_output(nft) || nft_ctx_buffer_error(nft))
 		return -ENOMEM;
+	nft_ctx_set_dry_run(nft, dry);
 	if (!nft_run_cmd_from_buffer(nft, commands))
 		return 0;
 	if (ret_error)
 		*ret_error = nft_run_reason(nft_ctx_get_error_buffer(nft));
 	return -EIO;
+}
+
+int nft_run(const char *commands, char **ret_error)
+{
+	return nft_run_or_check(commands, false, ret_error);
+}
+
+int nft_check(const char *commands, char **ret_error)
+{
+	return nft_run_or_check(commands, true, ret_error);
 }

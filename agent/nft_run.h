@@ -8,3 +8,5 @@
  * is NULL, is what libnftables says, in one line, for the caller to free, or NULL without memory.
  */
 int nft_run(const char *commands, char **ret_error);
+/* The same, but changes nothing: would the kernel take them? */
+int nft_check(const char *commands, char **ret_error);

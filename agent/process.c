@@ -95,16 +95,32 @@ int process_comm(pid_t pid, char *ret, size_t size)
 	return 0;
 }
 
-pid_t process_first_in_cgroup(const char *cgroup_root, const char *path)
+static FILE *process_open_cgroup(const char *cgroup_root, const char *path)
 {
 	_cleanup_free_ char *file_path = NULL;
-	_cleanup_fclose_ FILE *file = NULL;
-	int pid;
 
 	if (asprintf(&file_path, "%s%s/cgroup.procs", cgroup_root, path) < 0) {
 		file_path = NULL;
-		return 0;
+		return NULL;
 	}
-	file = fopen(file_path, "re");
+	return fopen(file_path, "re");
+}
+
+pid_t process_first_in_cgroup(const char *cgroup_root, const char *path)
+{
+	_cleanup_fclose_ FILE *file = process_open_cgroup(cgroup_root, path);
+	int pid;
+
 	return file && fscanf(file, "%d", &pid) == 1 ? pid : 0;
+}
+
+void process_each_in_cgroup(const char *cgroup_root, const char *path,
+			    void (*visit)(void *user, pid_t pid), void *user)
+{
+	_cleanup_fclose_ FILE *file = process_open_cgroup(cgroup_root, path);
+	int pid;
+
+	while (file && fscanf(file, "%d", &pid) == 1)
+		if (pid > 0)
+			visit(user, pid);
 }

@@ -19,3 +19,6 @@ int process_netns(pid_t pid, uint32_t *ret);
 int process_comm(pid_t pid, char *ret, size_t size);
 /* A process in the cgroup, or 0 if there is none. */
 pid_t process_first_in_cgroup(const char *cgroup_root, const char *path);
+/* Calls @visit for every process in the cgroup itself that is of the caller's PID namespace. */
+void process_each_in_cgroup(const char *cgroup_root, const char *path,
+			    void (*visit)(void *user, pid_t pid), void *user);

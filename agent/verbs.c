@@ -61,7 +61,15 @@ int verbs_need_redirect(const struct agent *agent, char **ret_error)
 	if (!agent->off)
 		return 0;
 	return verbs_fail(ret_error, -ENOTCONN,
-			  "nothing is redirected (rung off); the agent's log says why");
+			  agent->nft
+				  ? "nftables redirects (rung nftables), which does not tell"
+				  : "nothing is redirected (rung off); the agent's log says why");
+}
+
+/* What can be asked wherever cgroups are enrolled, by programs or by rules of nftables. */
+static int verbs_need_enrol(const struct agent *agent, char **ret_error)
+{
+	return agent->enrol ? 0 : verbs_need_redirect(agent, ret_error);
 }
 
 /* Takes @result; jansson gives NULL where memory ran out. */
@@ -177,7 +185,7 @@ static json_t *verbs_strings(const char *const *texts)
 
 const char *verbs_rung(const struct agent *agent)
 {
-	return agent->off ? "off" : "redirect";
+	return agent->nft ? "nftables" : agent->off ? "off" : "redirect";
 }
 
 const char *verbs_splice(const struct agent *agent)
@@ -217,13 +225,13 @@ static int verbs_status(void *user, const json_t *request, json_t **ret_result, 
 	struct verbs_links links = {.agent = agent, .array = json_array()};
 	struct enrol_totals totals = {};
 
-	if (!agent->off)
+	if (agent->enrol)
 		totals = enrol_totals(agent->enrol);
 	if (!agent->off)
 		loader_each_link(agent->loader, verbs_add_link, &links);
 	return verbs_done(
 		json_pack(
-			"{s:s, s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:I, s:{s:I, s:I, s:I}, s:o, s:o, s:o}",
+			"{s:s, s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:I, s:{s:I, s:I, s:I}, s:o, s:o, s:o, s:o, s:o}",
 			"version", SHUNT_VERSION, "abi", SHUNT_ABI_VERSION, "pid", (int)getpid(),
 			"uptime_seconds", (json_int_t)(time(NULL) - agent->started), "rung",
 			verbs_rung(agent), "config", agent->config->path, "cgroup_root",
@@ -234,7 +242,9 @@ static int verbs_status(void *user, const json_t *request, json_t **ret_result, 
 			(json_int_t)totals.known, "members", (json_int_t)totals.members, "sidecars",
 			(json_int_t)totals.sidecars, "links", links.array, "maps",
 			agent->off ? json_array() : verbs_maps(agent), "warnings",
-			verbs_strings(agent->off ? NULL : enrol_warnings(agent->enrol))),
+			verbs_strings(agent->enrol ? enrol_warnings(agent->enrol) : NULL),
+			"rung_why", verbs_text_or_null(agent->why), "network_namespaces",
+			agent->nft ? json_integer(nft_namespaces(agent->nft)) : json_null()),
 		ret_result);
 }
 
@@ -288,7 +298,7 @@ static int verbs_meshes(void *user, const json_t *request, json_t **ret_result, 
 	struct agent *agent = user;
 	json_t *array = json_array();
 
-	if (verbs_need_redirect(user, ret_error))
+	if (verbs_need_enrol(user, ret_error))
 		return -ENOTCONN;
 	for (size_t i = 0; array && i < agent->config->n_meshes; i++) {
 		const struct config_mesh *mesh = &agent->config->meshes[i];
@@ -340,7 +350,7 @@ static int verbs_cgroups(void *user, const json_t *request, json_t **ret_result,
 {
 	struct verbs_list list = {.agent = user, .array = json_array()};
 
-	if (verbs_need_redirect(user, ret_error))
+	if (verbs_need_enrol(user, ret_error))
 		return -ENOTCONN;
 	enrol_each(list.agent->enrol, verbs_add_cgroup, &list);
 	return verbs_done(list.array, ret_result);
@@ -367,7 +377,7 @@ static int verbs_classify(void *user, const json_t *request, json_t **ret_result
 	const struct cgroup_node *node;
 	struct agent *agent = user;
 
-	if (verbs_need_redirect(user, ret_error))
+	if (verbs_need_enrol(user, ret_error))
 		return -ENOTCONN;
 	if (!text || *text != '/')
 		return verbs_fail(ret_error, -EINVAL,
@@ -445,7 +455,7 @@ static int verbs_explain(void *user, const json_t *request, json_t **ret_result,
 	char text[ADDR_STRLEN];
 	int r;
 
-	if (verbs_need_redirect(user, ret_error))
+	if (verbs_need_enrol(user, ret_error))
 		return -ENOTCONN;
 	r = verbs_parse_destination(request, &query, ret_error);
 	r = r ?: verbs_parse_subject(agent, request, &query, &path, ret_error);

@@ -78,6 +78,14 @@ static void print_status(const json_t *status)
 		out_table_text(table, "%s", plain[i].label);
 		out_table_value(table, json_object_get(status, plain[i].key));
 	}
+	if (json_is_string(json_object_get(status, "rung_why"))) {
+		out_table_text(table, "no higher rung");
+		out_table_value(table, json_object_get(status, "rung_why"));
+	}
+	if (json_is_integer(json_object_get(status, "network_namespaces"))) {
+		out_table_text(table, "network namespaces");
+		out_table_value(table, json_object_get(status, "network_namespaces"));
+	}
 	print_cgroups(table, json_object_get(status, "cgroups"));
 	json_array_foreach (json_object_get(status, "links"), i, item) {
 		out_table_text(table, "at %s", out_string(item, "cgroup"));

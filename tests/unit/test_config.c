@@ -184,11 +184,9 @@ static void test_messages(void **state)
 		{"[agent]\nlog_level = loud\nfallback = none\n" MESH
 		 "splice = on\non_sidecar_down = Refuse\n",
 		 {"x.ini:2: log_level: 'loud' is not known; write error, warning, info or debug",
-		  "x.ini:3: fallback: 'none' is not known; write off or fail",
+		  "x.ini:3: fallback: 'none' is not known; write nftables, off or fail",
 		  "x.ini:8: splice: 'on' is not known; write off, sidecar, netns or node",
 		  "x.ini:9: on_sidecar_down: 'Refuse' is not known; write refuse or bypass"}},
-		{"[agent]\nfallback = nftables\n" MESH,
-		 {"x.ini:2: fallback: 'nftables' is not built yet; write off or fail"}},
 		{"[limits]\nflows = 16777217\ncgroups = 1048577\nrules = 99999999999999999999\n" MESH,
 		 {"x.ini:2: flows: 16777217 is out of range; write 1 to 16777216",
 		  "x.ini:3: cgroups: 1048577 is out of range; write 1 to 1048576",
