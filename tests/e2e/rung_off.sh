@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #
-# Where redirection cannot be had the agent ends, or with fallback = off goes on without it and says
-# so; a reload tries again.
+# Where redirection cannot be had, not by nftables either, the agent ends, or with fallback = off
+# goes on without it and says so; a reload tries again.
 . "$(dirname "$0")/lib.sh"
 sandbox_new "$@"
 
@@ -15,7 +15,9 @@ grep -q 'is not on a bpf file system' "$DIR/refusal" || fail "no reason was give
 echo "ok: without a bpffs it refuses, and says why"
 
 sed -i 's/^log_level = .*/&\nfallback = off/' "$DIR/shunt.ini"
+export SHUNT_WITHHOLD=netfilter LD_PRELOAD=$BUILD/tests/libshunt-withhold.so
 shuntd_start
+unset SHUNT_WITHHOLD LD_PRELOAD
 expect "rung" '"rung": "off",' "$(ctl -j status | grep -o '"rung".*')"
 for command in counters meshes cgroups "explain $CG/app 10.0.0.1:80"; do
 	# shellcheck disable=SC2086

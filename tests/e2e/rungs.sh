@@ -46,7 +46,7 @@ end()
 	ctl detach >/dev/null
 	wait "${PIDS[shuntd]}" || fail "shuntd failed when it was told to detach"
 	expect "no table is left" "" "$(nsenter --net="/run/netns/$APP" nft list tables)"
-	[ ! -e "$DIR/bpf/shunt" ] || fail "pins are left"
+	[ -z "$(find "$DIR/bpf/shunt" -type f 2>/dev/null)" ] || fail "pins are left"
 }
 
 tabled()
