@@ -615,12 +615,15 @@ static void agent_linger(struct agent *agent)
 	uv_timer_start(&agent->linger, agent_on_linger, AGENT_LINGER_MS, 0);
 }
 
-static void agent_remove_nft(struct agent *agent)
+/* What there is on a rung without programs: tables, and what an earlier agent left pinned. */
+static void agent_remove_rest(struct agent *agent)
 {
-	int r = nft_remove(agent->nft);
+	int r = agent->nft ? nft_remove(agent->nft) : 0;
 
 	if (r)
 		log_errno(r, "tables of nftables could not be removed");
+	else if ((r = loader_remove_pins(agent->config->pin_dir)))
+		log_errno(r, "%s could not be removed", agent->config->pin_dir);
 	else
 		log_info("everything is taken out");
 	agent->failed = r != 0;
@@ -628,9 +631,8 @@ static void agent_remove_nft(struct agent *agent)
 
 void agent_detach(struct agent *agent)
 {
-	if (agent->nft)
-		agent_remove_nft(agent);
 	if (agent->off) {
+		agent_remove_rest(agent);
 		agent_stop(agent);
 		return;
 	}

@@ -258,7 +258,7 @@ static void doctor_bpf(struct doctor_examination *exam)
 	doctor_tell(exam, check, probe_memlock());
 	if (check && check->result == DOCTOR_NO && untried) /* not for want of memory */
 		check->result = DOCTOR_UNTRIED;
-	check = doctor_add(exam, "bpf_rdonly_cast", REDIRECT, NO_REDIRECT,
+	check = doctor_add(exam, "bpf_rdonly_cast", SPLICE, NO_SPLICE,
 			   "loaded a program that calls it");
 	doctor_tell(exam, check, probe_cast_function("bpf_rdonly_cast"));
 }

@@ -9,6 +9,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <inttypes.h>
 #include <linux/magic.h>
 #include <stdlib.h>
@@ -25,6 +26,7 @@
 #include "util/cleanup.h"
 
 #define LOADER_BPFFS	    "/sys/fs/bpf"
+#define LOADER_PIN_DEPTH    8 /* of directories below pin_dir that are open at a time */
 #define LOADER_PROGRAMS_MAX 16
 #define LOADER_MAPS_MAX	    32
 
@@ -534,6 +536,29 @@ int loader_remove_all(struct loader *loader)
 	loader_unlink_all(loader->pin_dir, "links");
 	loader_unlink_all(loader->pin_dir, "maps");
 	return rmdir(loader->path) ? -errno : 0;
+}
+
+static int loader_remove_path(const char *path, const struct stat *st, int type, struct FTW *place)
+{
+	return remove(path) && errno != ENOENT ? -1 : 0;
+}
+
+int loader_remove_pins(const char *pin_dir)
+{
+	_cleanup_close_ int fd = open(pin_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct statfs fs;
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (fstatfs(fd, &fs))
+		return -errno;
+	if (fs.f_type != BPF_FS_MAGIC)
+		return 0;
+	if (flock(fd, LOCK_EX | LOCK_NB))
+		return errno == EWOULDBLOCK ? -EBUSY : -errno;
+	return nftw(pin_dir, loader_remove_path, LOADER_PIN_DEPTH, FTW_DEPTH | FTW_PHYS | FTW_MOUNT)
+		       ? -errno
+		       : 0;
 }
 
 bool loader_can_splice(const struct loader *loader)

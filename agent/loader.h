@@ -55,6 +55,10 @@ int loader_prune(struct loader *loader, bool (*keep)(void *user, uint64_t cgroup
 /* Takes out everything and removes every pin, and pin_dir if it is empty then. */
 int loader_remove_all(struct loader *loader);
 
+/* The same for who cannot load programs: what an earlier agent has pinned in @pin_dir, if anything.
+ * 0; -EBUSY: another agent has it; or another negative errno. */
+int loader_remove_pins(const char *pin_dir);
+
 /* Could the programs that splice be loaded? */
 bool loader_can_splice(const struct loader *loader);
 /* A walk (bpf/walk.bpf.c) over the TCP sockets of the network namespace that the caller is in, or a

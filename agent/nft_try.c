@@ -33,7 +33,7 @@
 
 #define NFT_TRY_STACK	(512 << 10)
 #define NFT_TRY_WAIT_MS 1000
-#define NFT_TRY_END_MS	5000
+#define NFT_TRY_END_MS	60000	   /* modules may have to be loaded */
 #define NFT_TRY_PORT	80	   /* that nobody listens on in a namespace that was just made */
 #define NFT_TRY_DIALLED 0x7f530001 /* 127.83.0.1 */
 

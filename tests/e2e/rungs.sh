@@ -7,7 +7,7 @@
 sandbox_new "$@"
 http_start
 relay_start -v
-SK_MSG=16 SOCKHASH=18 GETPEERNAME4=29 # numbers of linux/bpf.h: a program, a map, an attachment
+SK_MSG=16 SOCKHASH=18 SOCK_ADDR=18 GETPEERNAME4=29 # numbers of linux/bpf.h
 
 start() # COMMAND…: shuntd by way of it
 {
@@ -46,7 +46,7 @@ end()
 	ctl detach >/dev/null
 	wait "${PIDS[shuntd]}" || fail "shuntd failed when it was told to detach"
 	expect "no table is left" "" "$(nsenter --net="/run/netns/$APP" nft list tables)"
-	[ -z "$(find "$DIR/bpf/shunt" -type f 2>/dev/null)" ] || fail "pins are left"
+	[ ! -e "$DIR/bpf/shunt" ] || fail "pins are left"
 }
 
 tabled()
@@ -74,6 +74,16 @@ expect "an attachment is refused" "nftables" "$(rung)"
 wait_for 10 "the table is there" tabled
 redirects 1
 end
+
+# What programs of an earlier agent redirect they go on to redirect, until all is taken out.
+withhold ""
+stop shuntd KILL || true
+withhold "prog_type=$SOCK_ADDR"
+expect "programs are refused to the next agent" "nftables" "$(rung)"
+wait_for 10 "the table is there" tabled
+redirects 1
+end
+redirects 0
 
 start setpriv --bounding-set=-bpf,-sys_admin --inh-caps=-bpf,-sys_admin
 expect "without CAP_BPF and CAP_SYS_ADMIN no namespace but the agent's can be entered" \
