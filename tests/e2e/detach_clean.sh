@@ -4,103 +4,15 @@
 # A restart of the agent opens no gap, not even when it is killed; a detach takes everything out.
 # Neither costs a connection: programs connect and hold connections open all the while.
 . "$(dirname "$0")/lib.sh"
+. "$LIB/traffic.sh"
 sandbox_new "$@"
-
-# A server that says how many connections it has had and echoes; a program whose threads connect
-# without a pause, and each hold one connection all the time. The relay must have as many
-# connections as the server: then none went past it.
-cat >"$DIR/server.py" <<-'END'
-	import os, socketserver, sys
-
-	class Echo(socketserver.StreamRequestHandler):
-	    def handle(self):
-	        os.write(1, b"connection\n")
-	        while data := self.connection.recv(4096):
-	            self.connection.sendall(data)
-
-	class Server(socketserver.ThreadingTCPServer):
-	    daemon_threads = True
-	    request_queue_size = 1024
-
-	Server((sys.argv[1], 80), Echo).serve_forever()
-END
-cat >"$DIR/program.py" <<-'END'
-	import os, signal, socket, sys, threading, traceback
-
-	host, keeps_names = sys.argv[1], sys.argv[2:]
-	stop = threading.Event()
-	signal.signal(signal.SIGTERM, lambda *_: stop.set())
-	counts = []
-
-	def echo(sock):
-	    sock.sendall(b"are you there?")
-	    assert sock.recv(100) == b"are you there?"
-
-	def visit(report):
-	    old = socket.create_connection((host, 80))
-	    names = old.getsockname(), old.getpeername()
-	    count = 1
-	    while not stop.is_set():
-	        echo(old)
-	        with socket.create_connection((host, 80)) as new:
-	            echo(new)
-	            if keeps_names:
-	                assert (old.getsockname(), old.getpeername()) == names
-	                assert new.getpeername() == (host, 80), new.getpeername()
-	        count += 1
-	        if report and count % 10 == 0:
-	            print("so far", count, flush=True)
-	    counts.append(count)
-
-	def run(report):
-	    try:
-	        visit(report)
-	    except BaseException:
-	        traceback.print_exc()
-	        os._exit(1)
-
-	threads = [threading.Thread(target=run, args=(i == 0,)) for i in range(6)]
-	for thread in threads:
-	    thread.start()
-	stop.wait()
-	for thread in threads:
-	    thread.join()
-	print("connected", sum(counts), flush=True)
-END
-
-program_start() # [keeps_names]: the held connection's names must stay as they are
-{
-	rm -f "$DIR/program.log"
-	spawn program app "$APP" "$PYTHON" -u "$DIR/program.py" "$SRV4" "$@"
-	progress
-}
-
-progress() # waits until the program has gone on for a while
-{
-	local lines
-	lines=$(wc -l <"$DIR/program.log")
-	wait_for 10 "the program connects on" more_than "$lines"
-	running program || fail "the program ended"
-}
 
 logged_since() # LINES TEXT: does the agent's log have TEXT behind its first LINES?
 {
 	tail -n "+$(($1 + 1))" "$DIR/shuntd.log" | grep -q "$2"
 }
 
-more_than() # LINES
-{
-	[ "$(wc -l <"$DIR/program.log")" -gt $(($1 + 1)) ]
-}
-
-program_stop() # sets count: how often it connected
-{
-	stop program || fail "the program failed"
-	count=$(sed -n 's/^connected //p' "$DIR/program.log")
-}
-
-spawn server host "$SRV" "$PYTHON" -u "$DIR/server.py" "$SRV4"
-answered server "$SRV" 80
+server_start
 relay_start
 shuntd_start
 program_start keeps_names
