@@ -103,6 +103,9 @@ static int agent_load(struct agent *agent)
 			continue;
 		maps_reset_counter(loader_maps(agent->loader), SHUNT_COUNTER_pairs_opened);
 		maps_reset_counter(loader_maps(agent->loader), SHUNT_COUNTER_pairs_closed);
+		for (int i = 0; i < SHUNT_REASON_MAX; i++)
+			maps_reset_counter(loader_maps(agent->loader),
+					   SHUNT_COUNTER_closed_none + i);
 	}
 	return 0;
 }
@@ -352,6 +355,7 @@ static void agent_set_log_level(const struct config *config)
 static void agent_unload(struct agent *agent)
 {
 	uv_timer_stop(&agent->linger);
+	watch_close(TAKE_PTR(agent->watch));
 	splice_close(TAKE_PTR(agent->splice));
 	if (agent->nft && !agent->adopted)
 		nft_remove(agent->nft);
@@ -402,6 +406,7 @@ static int agent_redirect(struct agent *agent)
 	}
 	r = r ?: agent_start_splice(agent);
 	r = r ?: agent_apply(agent, agent->config);
+	r = r ?: watch_new(agent, &agent->watch);
 	if (r) {
 		if (!agent->why)
 			agent_complain(agent, "the programs could not be put in force: %s",
@@ -561,6 +566,7 @@ static void agent_stop(struct agent *agent)
 		control_close(TAKE_PTR(agent->control));
 	http_close(TAKE_PTR(agent->http));
 	flows_deinit(&agent->flows);
+	watch_close(TAKE_PTR(agent->watch));
 	splice_close(TAKE_PTR(agent->splice));
 	nft_close(TAKE_PTR(agent->nft));
 	enrol_close(TAKE_PTR(agent->enrol));

@@ -18,6 +18,7 @@
 #include "policy.h"
 #include "selftest.h"
 #include "splice.h"
+#include "watch.h"
 
 struct agent {
 	uv_loop_t loop;
@@ -27,13 +28,14 @@ struct agent {
 	bool failed;		/* … and it did not go */
 	struct config *config;
 	struct control *control;
-	bool off;	 /* no programs are loaded: .loader and .splice are NULL, and … */
+	bool off;	 /* no programs are loaded: .loader, .watch and .splice are NULL, and … */
 	struct nft *nft; /* … the rung is nftables, or, if this is NULL, nothing is redirected, and
 			    .policy and .enrol are NULL too */
 	char *why;	 /* it is not a higher rung; NULL: it is */
 	struct policy *policy;
 	struct loader *loader;
 	struct enrol *enrol;
+	struct watch *watch;
 	struct splice *splice;	  /* NULL: the kernel cannot */
 	struct selftest selftest; /* the last one; all untried if none was needed yet */
 	struct flows flows;

@@ -6,7 +6,8 @@
  *
  * A client is listened to only when its last answer is out. So a client that asks and does not read
  * stops itself, no more than one question and one answer are kept for it, and a turn of the loop
- * spends no more than one question on it.
+ * spends no more than one question on it. A stream cannot be stopped so: what happens, happens. Its
+ * client is cut off when too much waits for it.
  */
 #include "control.h"
 
@@ -17,11 +18,21 @@
 #include <sys/socket.h>
 
 #include "control_socket.h"
+#include "log.h"
 #include "shunt/proto.h"
 #include "util/cleanup.h"
 
 #define RETRY_MS   1000 /* until the next try when a connection could not be accepted */
 #define GOODBYE_MS 1000 /* for what is still to be sent when the control closes */
+
+/* Lines on their way to a client that has asked for all that come. */
+struct control_stream {
+	bool open; /* more may come */
+	void (*ended)(void *user);
+	void *user;
+	struct writer lines; /* those before .sent are out */
+	size_t sent;
+};
 
 struct client {
 	struct control *control;
@@ -31,6 +42,8 @@ struct client {
 	int fd;
 	bool asking;  /* its verb is running: it must outlive control_close() */
 	bool last;    /* nothing follows the answer */
+	bool streams; /* its last question was for a stream: nobody listens to it any more */
+	struct control_stream stream;
 	char *answer; /* NULL: none is on its way */
 	size_t answer_len;
 	size_t answer_sent;
@@ -99,8 +112,29 @@ static const struct control_verb *control_find(const struct control *control, co
 	return NULL;
 }
 
-static char *control_ask(struct control *control, const json_t *request, size_t *ret_len)
+static char *answer_text(struct writer *result, size_t *ret_len)
 {
+	static const char before[] = "{\"ok\":true,\"result\":";
+	size_t len = sizeof(before) - 1 + result->len + 2;
+	char *text;
+
+	if (result->failed)
+		return answer_error(strerror(ENOMEM), ret_len);
+	if (len > SHUNT_PROTO_PENDING_MAX)
+		return answer_error("the answer is too long to be sent", ret_len);
+	text = malloc(len);
+	if (!text)
+		return NULL;
+	*ret_len = len;
+	memcpy(mempcpy(mempcpy(text, before, sizeof(before) - 1), result->text, result->len), "}\n",
+	       2);
+	return text;
+}
+
+static char *control_ask(struct client *client, const json_t *request, size_t *ret_len)
+{
+	struct control *control = client->control;
+	_cleanup_(writer_deinit) struct writer text = {};
 	const char *name = json_string_value(json_object_get(request, "verb"));
 	const struct control_verb *verb;
 	_cleanup_free_ char *error = NULL;
@@ -114,10 +148,16 @@ static char *control_ask(struct control *control, const json_t *request, size_t 
 	verb = control_find(control, name);
 	if (!verb)
 		return answer_error("this agent does not know that verb", ret_len);
-	r = verb->run(control->user, request, &result, &error);
+	if (verb->stream)
+		r = verb->stream(control->user, request, &client->stream, &error);
+	else if (verb->write)
+		r = verb->write(control->user, request, &text, &error);
+	else
+		r = verb->run(control->user, request, &result, &error);
 	if (r < 0)
 		return answer_error(error ? error : strerror(-r), ret_len);
-	return answer_result(result, ret_len);
+	client->streams = client->stream.open = verb->stream;
+	return verb->write ? answer_text(&text, ret_len) : answer_result(result, ret_len);
 }
 
 static void on_client_timer_closed(uv_handle_t *handle)
@@ -126,6 +166,7 @@ static void on_client_timer_closed(uv_handle_t *handle)
 
 	control_unref(client->control);
 	free(client->answer);
+	writer_deinit(&client->stream.lines);
 	free(client);
 }
 
@@ -136,8 +177,18 @@ static void on_client_poll_closed(uv_handle_t *handle)
 	uv_close((uv_handle_t *)&client->timer, on_client_timer_closed);
 }
 
+/* Nothing more is written to it. */
+static void client_end_stream(struct client *client)
+{
+	if (!client->stream.open)
+		return;
+	client->stream.open = false;
+	client->stream.ended(client->stream.user);
+}
+
 static void client_close(struct client *client)
 {
+	client_end_stream(client);
 	*client->slot = NULL;
 	uv_timer_stop(&client->timer);
 	uv_close((uv_handle_t *)&client->poll, on_client_poll_closed);
@@ -196,7 +247,7 @@ static bool client_ask(struct client *client)
 		return client->answer;
 	}
 	client->asking = true;
-	client->answer = control_ask(client->control, request, &client->answer_len);
+	client->answer = control_ask(client, request, &client->answer_len);
 	client->asking = false;
 	return client->answer;
 }
@@ -216,12 +267,121 @@ static bool client_send(struct client *client)
 	return !client->last && !client->control->closing;
 }
 
+static void on_client(uv_poll_t *poll, int status, int events);
+
+/* Whoever listens to a stream has nothing to say. */
+static bool stream_receive(struct client *client)
+{
+	char byte;
+
+	return recv(client->fd, &byte, 1, 0) < 0 && (errno == EAGAIN || errno == EINTR);
+}
+
+static bool stream_send(struct client *client)
+{
+	struct control_stream *stream = &client->stream;
+	ssize_t n = send(client->fd, stream->lines.text + stream->sent,
+			 stream->lines.len - stream->sent, MSG_NOSIGNAL);
+
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR;
+	stream->sent += n;
+	if (stream->sent < stream->lines.len) {
+		client_touch(client);
+		return true;
+	}
+	/* To wait for something to happen is not to be idle. */
+	writer_deinit(&stream->lines);
+	stream->sent = 0;
+	uv_timer_stop(&client->timer);
+	return stream->open;
+}
+
+static bool stream_poll(struct client *client)
+{
+	int events = UV_READABLE | (client->stream.lines.len ? UV_WRITABLE : 0);
+
+	return uv_poll_start(&client->poll, events, on_client) == 0;
+}
+
+static bool on_stream(struct client *client)
+{
+	return stream_receive(client) && (!client->stream.lines.len || stream_send(client)) &&
+	       stream_poll(client);
+}
+
+/* The answer that promised the stream is out. */
+static bool stream_begin(struct client *client)
+{
+	if (client->begin < client->end) /* it has something to say all the same */
+		return false;
+	if (!client->stream.lines.len)
+		uv_timer_stop(&client->timer);
+	return stream_poll(client);
+}
+
+/* Keeps the line that is under way, and says why it was the last. */
+static void stream_cut_off(struct client *client)
+{
+	struct control_stream *stream = &client->stream;
+	_cleanup_free_ char *error = NULL;
+	char *line = stream->lines.text + stream->sent;
+	size_t len = 0;
+
+	if (stream->sent && line[-1] != '\n')
+		len = strchrnul(line, '\n') + 1 - line;
+	writer_truncate(&stream->lines, stream->sent + len);
+	error = answer_error("cut off: the stream was not read as fast as it came", &len);
+	if (error)
+		writer_raw(&stream->lines, error, len);
+	stream->open = false;
+}
+
+void control_stream_on_end(struct control_stream *stream, void (*ended)(void *user), void *user)
+{
+	stream->ended = ended;
+	stream->user = user;
+}
+
+int control_stream_write(struct control_stream *stream, const char *line, size_t len)
+{
+	struct client *client = container_of(stream, struct client, stream);
+	bool waits = stream->lines.len;
+
+	if (stream->lines.len - stream->sent + len > SHUNT_PROTO_STREAM_MAX) {
+		log_warning("a client reads its events too slowly: it is cut off");
+		stream_cut_off(client);
+		return -ENOBUFS;
+	}
+	if (stream->sent > SHUNT_PROTO_STREAM_MAX) {
+		writer_drop(&stream->lines, stream->sent);
+		stream->sent = 0;
+	}
+	writer_raw(&stream->lines, line, len);
+	if (stream->lines.failed) {
+		stream->open = false;
+		client_close(client);
+		return -ENOMEM;
+	}
+	if (waits || client->answer)
+		return 0;
+	/* What else comes in this turn of the loop is sent with it. */
+	client_touch(client);
+	stream_poll(client);
+	return 0;
+}
+
 static void on_client(uv_poll_t *poll, int status, int events)
 {
 	struct client *client = container_of(poll, struct client, poll);
 	bool go_on = status == 0;
 
 	(void)events;
+	if (go_on && client->streams && !client->answer) {
+		if (!on_stream(client))
+			client_close(client);
+		return;
+	}
 	if (go_on && !client->answer && !client_newline(client))
 		go_on = client_receive(client);
 	if (go_on && !client->answer)
@@ -232,7 +392,9 @@ static void on_client(uv_poll_t *poll, int status, int events)
 		/* A question that waits in the buffer makes no event of its own: to be writable is
 		 * one, and it comes after everybody else had their turn. */
 		events = client->answer || client_newline(client) ? UV_WRITABLE : UV_READABLE;
-		go_on = uv_poll_start(poll, events, on_client) == 0;
+		go_on = client->streams && !client->answer
+				? stream_begin(client)
+				: uv_poll_start(poll, events, on_client) == 0;
 	}
 	if (!go_on)
 		client_close(client);
@@ -368,7 +530,8 @@ void control_close(struct control *control)
 
 		if (!client)
 			continue;
-		if (client->answer || client->asking)
+		client_end_stream(client);
+		if (client->answer || client->asking || client->stream.lines.len)
 			uv_timer_start(&client->timer, on_client_timer, GOODBYE_MS, 0);
 		else
 			client_close(client);

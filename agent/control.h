@@ -8,7 +8,10 @@
 #include <jansson.h>
 #include <uv.h>
 
+#include "util/writer.h"
+
 struct control;
+struct control_stream;
 
 /*
  * Answers one question. @request is the whole object, borrowed. On success returns 0 and
@@ -18,9 +21,23 @@ struct control;
 typedef int (*control_verb_fn)(void *user, const json_t *request, json_t **ret_result,
 			       char **ret_error);
 
+/* The same for a long answer: @result gets it as text. */
+typedef int (*control_write_fn)(void *user, const json_t *request, struct writer *result,
+				char **ret_error);
+/*
+ * The same for an answer that does not end. If it returns 0, @stream may be written to from the
+ * next turn of the loop on, until control_stream_write() fails or the function given to
+ * control_stream_on_end() is called, whichever is first.
+ */
+typedef int (*control_stream_fn)(void *user, const json_t *request, struct control_stream *stream,
+				 char **ret_error);
+
+/* One of the three. */
 struct control_verb {
 	const char *name;
 	control_verb_fn run;
+	control_write_fn write;
+	control_stream_fn stream;
 };
 
 /*
@@ -33,3 +50,11 @@ int control_new(uv_loop_t *loop, const char *path, const struct control_verb *ve
 /* Removes the socket file. Answers already given are still sent, as far as clients read them
  * within a second. Handles are closed in later turns of the loop, and freed then. */
 void control_close(struct control *control);
+
+/* @ended is called when the client is gone, or the control closes. */
+void control_stream_on_end(struct control_stream *stream, void (*ended)(void *user), void *user);
+/*
+ * Sends a line, its newline included, to a client that may be slow: 0, or -ENOBUFS if it was too
+ * slow, which is logged, or -ENOMEM. Then the stream is over, and its end is not told.
+ */
+int control_stream_write(struct control_stream *stream, const char *line, size_t len);

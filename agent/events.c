@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The ring buffer of the kernel half.
- * Reads from: shunt_events.
+ * A ring buffer of the kernel half.
+ * Reads from: shunt_events, shunt_watch.
  * Writes to: whoever listens.
  */
 #include "events.h"
@@ -11,27 +11,34 @@
 
 #include <bpf/libbpf.h>
 
+#define EVENTS_TURN 256 /* records taken in one turn of the loop */
+
 struct events {
 	uv_poll_t poll;
 	struct ring_buffer *ring;
-	void (*receive)(void *user, const struct shunt_event *event);
+	const struct events_listener *listener;
 	void *user;
+	unsigned taken; /* in this turn */
 };
 
 static int events_on_record(void *user, void *data, size_t size)
 {
 	struct events *events = user;
 
-	if (size >= sizeof(struct shunt_event))
-		events->receive(events->user, data);
-	return 0;
+	if (size >= events->listener->size)
+		events->listener->receive(events->user, data);
+	/* The record is taken all the same; what is left wakes the loop again. */
+	return ++events->taken < EVENTS_TURN ? 0 : -EAGAIN;
 }
 
 static void events_on_readable(uv_poll_t *poll, int status, int flags)
 {
 	struct events *events = poll->data;
 
+	events->taken = 0;
 	ring_buffer__consume(events->ring);
+	if (events->listener->finish)
+		events->listener->finish(events->user);
 }
 
 static void events_free(struct events *events)
@@ -40,8 +47,7 @@ static void events_free(struct events *events)
 	free(events);
 }
 
-int events_new(uv_loop_t *loop, int fd,
-	       void (*receive)(void *user, const struct shunt_event *event), void *user,
+int events_new(uv_loop_t *loop, int fd, const struct events_listener *listener, void *user,
 	       struct events **ret)
 {
 	struct events *events = calloc(1, sizeof(*events));
@@ -49,7 +55,7 @@ int events_new(uv_loop_t *loop, int fd,
 
 	if (!events)
 		return -ENOMEM;
-	events->receive = receive;
+	events->listener = listener;
 	events->user = user;
 	events->poll.data = events;
 	events->ring = ring_buffer__new(fd, events_on_record, events, NULL);

@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The ring buffer through which the kernel half asks the agent for something. */
+/* A ring buffer through which the kernel half asks the agent for something, or tells it. */
 #pragma once
 
+#include <stddef.h>
 #include <uv.h>
-
-#include "shunt/abi.h"
 
 struct events;
 
+struct events_listener {
+	size_t size; /* of a record, at the least */
+	void (*receive)(void *user, const void *record);
+	void (*finish)(void *user); /* after some were received; may be NULL */
+};
+
 /*
- * Calls @receive for each event, in turns of @loop. @fd: of the map shunt_events, borrowed. Returns
- * 0 or -errno.
+ * Calls @listener, which outlives it, for each record, in turns of @loop. @fd: of the map,
+ * borrowed. Returns 0 or -errno.
  */
-int events_new(uv_loop_t *loop, int fd,
-	       void (*receive)(void *user, const struct shunt_event *event), void *user,
+int events_new(uv_loop_t *loop, int fd, const struct events_listener *listener, void *user,
 	       struct events **ret);
-/* NULL-safe. The handle is closed in a later turn of the loop; @receive is not called any more. */
+/* NULL-safe. The handle is closed in a later turn of the loop; nothing is received any more. */
 void events_close(struct events *events);

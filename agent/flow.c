@@ -1,22 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * One connection that the kernel half keeps in mind.
- * Reads from: a record of the kernel half (bpf/flows.bpf.c), enrol, policy, /proc.
+ * One connection that the kernel half keeps in mind, or tells of.
+ * Reads from: a record of the kernel half (bpf/flows.bpf.c, watch.bpf.h), enrol, policy, /proc.
  * Writes to: JSON.
  */
 #include "flow.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "process.h"
 #include "util/addr.h"
-#include "verbs.h"
 
 #define FLOW_COMM_SIZE 16
+#define FLOW_SECOND    1000000000ull /* in ns */
 
 static const char *const flow_states[SHUNT_STATE_MAX] = {
 	[SHUNT_STATE_PLAIN] = "plain",	   [SHUNT_STATE_READY] = "ready",
@@ -24,14 +26,16 @@ static const char *const flow_states[SHUNT_STATE_MAX] = {
 	[SHUNT_STATE_LEFT] = "left",
 };
 
-static const struct {
+struct flow_word {
 	const char *name;
 	const char *text;
-} flow_reasons[SHUNT_REASON_MAX] = {
-#define X(name, text) {#name, text},
-	SHUNT_REASONS(X)
-#undef X
 };
+
+#define X(name, text) {#name, text},
+static const struct flow_word flow_reasons[SHUNT_REASON_MAX] = {SHUNT_REASONS(X)};
+static const struct flow_word flow_outcomes[SHUNT_OUTCOME_MAX] = {SHUNT_OUTCOMES(X)};
+static const struct flow_word flow_notices[SHUNT_NOTICE_MAX] = {SHUNT_NOTICES(X)};
+#undef X
 
 struct flow_cgroup {
 	uint64_t id;
@@ -65,14 +69,22 @@ static void flow_count_cgroup(void *user, struct cgroup_node *node)
 	names->n_cgroups++;
 }
 
-int flow_names_init(struct flow_names *names, const struct agent *agent)
+static uint64_t flow_clock(clockid_t clock)
 {
 	struct timespec now;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
+	clock_gettime(clock, &now);
+	return now.tv_sec * FLOW_SECOND + now.tv_nsec;
+}
+
+int flow_names_init(struct flow_names *names, const struct agent *agent)
+{
+	uint64_t now = flow_clock(CLOCK_MONOTONIC);
+
 	*names = (struct flow_names){
 		.agent = agent,
-		.now = now.tv_sec * 1000000000ull + now.tv_nsec,
+		.now = now,
+		.epoch = flow_clock(CLOCK_REALTIME) - now,
 	};
 	enrol_each(agent->enrol, flow_count_cgroup, names);
 	names->cgroups = calloc(names->n_cgroups + 1, sizeof(*names->cgroups));
@@ -164,23 +176,6 @@ int flow_parse_state(const char *name)
 	return -EINVAL;
 }
 
-static json_t *flow_text_or_null(const char *text)
-{
-	return text && *text ? verbs_text(text) : json_null();
-}
-
-static json_t *flow_number_or_null(uint64_t number)
-{
-	return number ? json_integer(number) : json_null();
-}
-
-static json_t *flow_endpoint(const struct shunt_endpoint *endpoint)
-{
-	char text[ADDR_STRLEN];
-
-	return endpoint->port ? json_string(addr_format_endpoint(endpoint, text)) : json_null();
-}
-
 uint64_t flow_tcp_bytes(const struct shunt_flow *record, enum shunt_end_index writer)
 {
 	const struct shunt_flow_tcp *from = &record->tcp[writer], *to = &record->tcp[!writer];
@@ -199,63 +194,162 @@ uint64_t flow_tcp_bytes(const struct shunt_flow *record, enum shunt_end_index wr
 	return bytes > beside ? bytes - beside : 0;
 }
 
-static json_t *flow_direction(const struct shunt_flow *record, enum shunt_end_index writer)
-{
-	const struct shunt_end *end = &record->pair.end[writer];
-	/* Read while others write: what cannot be is not told. */
-	const char *state = end->state < SHUNT_STATE_MAX ? flow_states[end->state] : "plain";
+static const char *const flow_directions[SHUNT_ENDS] = {
+	[SHUNT_CLIENT] = "client_to_server",
+	[SHUNT_SERVER] = "server_to_client",
+};
 
-	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "state", state,
-			 "bytes_spliced", (json_int_t)end->spliced_bytes, "messages_spliced",
-			 (json_int_t)end->spliced_messages, "bytes_tcp",
-			 (json_int_t)flow_tcp_bytes(record, writer), "messages_tcp",
-			 (json_int_t)end->plain_messages, "cut_overs", (json_int_t)end->cut_overs,
-			 "leaves", (json_int_t)end->leaves, "spills", (json_int_t)end->spills,
-			 "rejoins", (json_int_t)end->rejoins, "kicks", (json_int_t)end->kicks);
+static void flow_write_text(struct writer *writer, const char *key, const char *text)
+{
+	writer_string(writer, key, text && *text ? text : NULL);
 }
 
-static json_t *flow_program(struct flow_names *names, const struct flow *flow,
-			    enum shunt_end_index end)
+static void flow_write_number(struct writer *writer, const char *key, uint64_t number)
+{
+	if (number)
+		writer_number(writer, key, number);
+	else
+		writer_null(writer, key);
+}
+
+static void flow_write_endpoint(struct writer *writer, const char *key,
+				const struct shunt_endpoint *endpoint)
+{
+	char text[ADDR_STRLEN];
+
+	writer_string(writer, key, endpoint->port ? addr_format_endpoint(endpoint, text) : NULL);
+}
+
+static void flow_write_word(struct writer *writer, const char *key, const char *text_key,
+			    const struct flow_word *word)
+{
+	writer_string(writer, key, word ? word->name : NULL);
+	writer_string(writer, text_key, word ? word->text : NULL);
+}
+
+static void flow_write_direction(struct writer *writer, const struct shunt_flow *record,
+				 enum shunt_end_index end_index)
+{
+	const struct shunt_end *end = &record->pair.end[end_index];
+
+	writer_object(writer, flow_directions[end_index]);
+	/* Read while others write: what cannot be is not told. */
+	writer_string(writer, "state",
+		      end->state < SHUNT_STATE_MAX ? flow_states[end->state] : "plain");
+	writer_number(writer, "bytes_spliced", end->spliced_bytes);
+	writer_number(writer, "messages_spliced", end->spliced_messages);
+	writer_number(writer, "bytes_tcp", flow_tcp_bytes(record, end_index));
+	writer_number(writer, "messages_tcp", end->plain_messages);
+	writer_number(writer, "cut_overs", end->cut_overs);
+	writer_number(writer, "leaves", end->leaves);
+	writer_number(writer, "spills", end->spills);
+	writer_number(writer, "rejoins", end->rejoins);
+	writer_number(writer, "kicks", end->kicks);
+	writer_object_end(writer);
+}
+
+static void flow_write_program(struct flow_names *names, struct writer *writer,
+			       const struct flow *flow, enum shunt_end_index end)
 {
 	const struct cgroup_node *cgroup = flow->cgroups[end];
 	uint32_t pid = flow->pids[end];
 
-	return json_pack("{s:o, s:o, s:o}", "pid", flow_number_or_null(pid), "comm",
-			 flow_text_or_null(pid ? flow_find_comm(names, pid) : NULL), "cgroup",
-			 flow_text_or_null(cgroup ? cgroup->path : NULL));
+	flow_write_number(writer, "pid", pid);
+	flow_write_text(writer, "comm", pid ? flow_find_comm(names, pid) : NULL);
+	flow_write_text(writer, "cgroup", cgroup ? cgroup->path : NULL);
+}
+
+static const struct flow_word *flow_reason(const struct flow *flow)
+{
+	uint32_t reason = flow->record->pair.reason;
+
+	if (reason >= SHUNT_REASON_MAX)
+		reason = SHUNT_REASON_none;
+	return flow->never && reason == SHUNT_REASON_none ? NULL : &flow_reasons[reason];
 }
 
 /* Its two sequence numbers: no other open connection has them. */
-static json_t *flow_id(const struct shunt_pair_key *key)
+static void flow_write_id(struct writer *writer, const struct shunt_pair_key *key)
 {
-	return json_sprintf("%08x%08x", key->client, key->server);
+	char text[17];
+
+	snprintf(text, sizeof(text), "%08x%08x", key->client, key->server);
+	writer_string(writer, "id", key->client || key->server ? text : NULL);
 }
 
-json_t *flow_describe(struct flow_names *names, const struct flow *flow)
+void flow_write(struct flow_names *names, const struct flow *flow, struct writer *writer)
 {
 	const struct shunt_flow *record = flow->record;
 	const struct shunt_pair *pair = &record->pair;
 	const struct shunt_end *ends = pair->end;
 	const struct shunt_flow_tcp *tcp = record->tcp;
 	uint64_t began = pair->opened_at ?: pair->established_at;
-	uint32_t reason = pair->reason < SHUNT_REASON_MAX ? pair->reason : SHUNT_REASON_none;
-	bool spliced = ends[SHUNT_CLIENT].state == SHUNT_STATE_SPLICED ||
-		       ends[SHUNT_SERVER].state == SHUNT_STATE_SPLICED;
-	json_t *client = flow_program(names, flow, SHUNT_CLIENT), *connect_us = json_null();
 
-	json_object_set_new(client, "address", flow_endpoint(&pair->source));
+	flow_write_id(writer, &record->key);
+	writer_string(writer, "mesh", flow->mesh);
+	writer_object(writer, "client");
+	flow_write_program(names, writer, flow, SHUNT_CLIENT);
+	flow_write_endpoint(writer, "address", &pair->source);
+	writer_object_end(writer);
+	writer_object(writer, "server");
+	flow_write_program(names, writer, flow, SHUNT_SERVER);
+	writer_object_end(writer);
+	flow_write_endpoint(writer, "dialled", &pair->dialled);
+	if (pair->flags & SHUNT_PAIR_REDIRECTED)
+		flow_write_endpoint(writer, "redirected_to", &pair->actual);
+	else
+		writer_null(writer, "redirected_to");
+	writer_number(writer, "age_s", names->now > began ? (names->now - began) / FLOW_SECOND : 0);
 	if (pair->opened_at && pair->established_at)
-		connect_us = json_integer((pair->established_at - pair->opened_at) / 1000);
-	return json_pack(
-		"{s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:b, s:s, s:s, s:{s:o, s:o}, s:o}", "id",
-		flow_id(&record->key), "mesh", flow_text_or_null(flow->mesh), "client", client,
-		"server", flow_program(names, flow, SHUNT_SERVER), "dialled",
-		flow_endpoint(&pair->dialled), "redirected_to",
-		pair->flags & SHUNT_PAIR_REDIRECTED ? flow_endpoint(&pair->actual) : json_null(),
-		"age_s", (json_int_t)(names->now > began ? (names->now - began) / 1000000000 : 0),
-		"connect_us", connect_us, "spliced", spliced, "reason", flow_reasons[reason].name,
-		"reason_text", flow_reasons[reason].text, "directions", "client_to_server",
-		flow_direction(record, SHUNT_CLIENT), "server_to_client",
-		flow_direction(record, SHUNT_SERVER), "rtt_us",
-		flow_number_or_null(tcp[SHUNT_CLIENT].rtt_us ?: tcp[SHUNT_SERVER].rtt_us));
+		writer_number(writer, "connect_us",
+			      (pair->established_at - pair->opened_at) / 1000);
+	else
+		writer_null(writer, "connect_us");
+	writer_bool(writer, "spliced",
+		    ends[SHUNT_CLIENT].state == SHUNT_STATE_SPLICED ||
+			    ends[SHUNT_SERVER].state == SHUNT_STATE_SPLICED);
+	flow_write_word(writer, "reason", "reason_text", flow_reason(flow));
+	writer_object(writer, "directions");
+	flow_write_direction(writer, record, SHUNT_CLIENT);
+	flow_write_direction(writer, record, SHUNT_SERVER);
+	writer_object_end(writer);
+	flow_write_number(writer, "rtt_us", tcp[SHUNT_CLIENT].rtt_us ?: tcp[SHUNT_SERVER].rtt_us);
+}
+
+static const struct flow_word *flow_outcome(const struct shunt_notice *notice)
+{
+	if (notice->outcome < SHUNT_OUTCOME_MAX)
+		return &flow_outcomes[notice->outcome];
+	if (notice->flow.pair.flags & SHUNT_PAIR_REDIRECTED)
+		return &flow_outcomes[SHUNT_OUTCOME_redirected];
+	return NULL;
+}
+
+/* In UTC, by the clock as it is set now. */
+static void flow_write_time(struct writer *writer, uint64_t ns)
+{
+	time_t seconds = ns / FLOW_SECOND;
+	char text[40];
+	struct tm tm;
+	size_t n;
+
+	gmtime_r(&seconds, &tm);
+	n = strftime(text, sizeof(text), "%FT%T", &tm);
+	snprintf(text + n, sizeof(text) - n, ".%06uZ", (unsigned)(ns % FLOW_SECOND / 1000));
+	writer_string(writer, "time", text);
+}
+
+void flow_write_notice(struct flow_names *names, const struct flow *flow,
+		       const struct shunt_notice *notice, struct writer *writer)
+{
+	flow_write_time(writer, notice->at + names->epoch);
+	flow_write_word(writer, "event", "event_text", &flow_notices[notice->kind]);
+	writer_number(writer, "lost", notice->lost);
+	writer_string(writer, "protocol", notice->protocol == IPPROTO_UDP ? "udp" : "tcp");
+	writer_string(writer, "direction",
+		      notice->end < SHUNT_ENDS && notice->kind != SHUNT_NOTICE_closed
+			      ? flow_directions[notice->end]
+			      : NULL);
+	flow_write_word(writer, "outcome", "outcome_text", flow_outcome(notice));
+	flow_write(names, flow, writer);
 }

@@ -6,13 +6,13 @@
  */
 #include "flows.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "agent.h"
 #include "flow.h"
+#include "flow_filter.h"
 #include "util/cleanup.h"
 #include "verbs.h"
 
@@ -30,17 +30,9 @@ struct flows_records {
 	char buffer[FLOWS_BUFFER];
 };
 
-struct flows_filter {
-	char *mesh;
-	char *cgroup;
-	uint32_t pid;
-	__be16 port;
-	int state; /* enum shunt_state, or -1 */
-};
-
 struct flows_reader {
 	unsigned int id;
-	struct flows_filter filter;
+	struct flow_filter filter;
 	bool users_known;
 	struct shunt_user *users; /* by socket */
 	size_t n_users;
@@ -146,8 +138,7 @@ static struct flows_reader *flows_reader_free(struct flows_reader *reader)
 		return NULL;
 	if (reader->records.fd >= 0)
 		close(reader->records.fd);
-	free(reader->filter.mesh);
-	free(reader->filter.cgroup);
+	flow_filter_deinit(&reader->filter);
 	free(reader->users);
 	free(reader);
 	return NULL;
@@ -178,86 +169,9 @@ static void flows_put(struct flows *flows, struct flows_reader *reader)
 	flows->readers[flows->n_readers++] = reader;
 }
 
-/* The filters of a question. */
-
-static int flows_wrong(char **ret_error, const char *what)
-{
-	*ret_error = strdup(what);
-	return -EINVAL;
-}
-
-static int flows_parse_state(const json_t *value, int *ret)
-{
-	const char *name = json_string_value(value);
-
-	*ret = name ? flow_parse_state(name) : -1;
-	return value && *ret < 0 ? -EINVAL : 0;
-}
-
-static int flows_parse_number(const json_t *value, json_int_t max, json_int_t *ret)
-{
-	*ret = json_integer_value(value);
-	return value && (*ret < 1 || *ret > max) ? -EINVAL : 0;
-}
-
-static int flows_parse(struct agent *agent, const json_t *request, struct flows_filter *ret,
-		       char **ret_error)
-{
-	const json_t *mesh = json_object_get(request, "mesh");
-	const json_t *cgroup = json_object_get(request, "cgroup");
-	json_int_t pid, port;
-
-	if (mesh && !json_is_string(mesh))
-		return flows_wrong(ret_error, "mesh: the name of a mesh is needed");
-	if (cgroup && (!json_is_string(cgroup) || *json_string_value(cgroup) != '/'))
-		return flows_wrong(ret_error, "cgroup: a path that begins with / is needed");
-	if (flows_parse_number(json_object_get(request, "pid"), INT32_MAX, &pid))
-		return flows_wrong(ret_error, "pid: a process number is needed");
-	if (flows_parse_number(json_object_get(request, "port"), UINT16_MAX, &port))
-		return flows_wrong(ret_error, "port: a number from 1 to 65535 is needed");
-	if (flows_parse_state(json_object_get(request, "state"), &ret->state))
-		return flows_wrong(ret_error,
-				   "state: there are plain, ready, spliced, spilled and left");
-	ret->pid = pid;
-	ret->port = htons(port);
-	if (mesh && !(ret->mesh = strdup(json_string_value(mesh))))
-		return -ENOMEM;
-	if (cgroup && !(ret->cgroup = verbs_cgroup_path(agent, json_string_value(cgroup))))
-		return -ENOMEM;
-	return 0;
-}
-
-static bool flows_is_below(const struct cgroup_node *node, const char *path)
-{
-	size_t len = strlen(path);
-
-	if (!node || strncmp(node->path, path, len) != 0)
-		return false;
-	return !node->path[len] || node->path[len] == '/' || !strcmp(path, "/");
-}
-
-static bool flows_is_wanted(const struct flows_filter *filter, const struct flow *flow)
-{
-	const struct shunt_pair *pair = &flow->record->pair;
-
-	if (filter->mesh && (!flow->mesh || strcmp(flow->mesh, filter->mesh) != 0))
-		return false;
-	if (filter->cgroup && !flows_is_below(flow->cgroups[SHUNT_CLIENT], filter->cgroup) &&
-	    !flows_is_below(flow->cgroups[SHUNT_SERVER], filter->cgroup))
-		return false;
-	if (filter->pid && flow->pids[SHUNT_CLIENT] != filter->pid &&
-	    flow->pids[SHUNT_SERVER] != filter->pid)
-		return false;
-	if (filter->port && pair->dialled.port != filter->port &&
-	    pair->actual.port != filter->port && pair->source.port != filter->port)
-		return false;
-	return filter->state < 0 || (int)pair->end[SHUNT_CLIENT].state == filter->state ||
-	       (int)pair->end[SHUNT_SERVER].state == filter->state;
-}
-
-/* Adds the flow to @array if it is asked for. */
+/* Writes the flow if it is asked for; *@n counts those. */
 static int flows_add(struct flows_reader *reader, struct flow_names *names,
-		     const struct shunt_flow *record, json_t *array)
+		     const struct shunt_flow *record, struct writer *writer, size_t *n)
 {
 	const struct loader *loader = names->agent->loader;
 	struct flow flow;
@@ -266,25 +180,30 @@ static int flows_add(struct flows_reader *reader, struct flow_names *names,
 	flow_resolve(names, record, &flow);
 	for (int end = 0; !r && end < SHUNT_ENDS; end++)
 		r = flows_find_pid(reader, loader, record, end, &flow.pids[end]);
-	if (r || !flows_is_wanted(&reader->filter, &flow))
+	if (r || !flow_filter_wants(&reader->filter, &flow))
 		return r;
-	return json_array_append_new(array, flow_describe(names, &flow)) ? -ENOMEM : 0;
+	writer_object(writer, NULL);
+	flow_write(names, &flow, writer);
+	writer_object_end(writer);
+	++*n;
+	return 0;
 }
 
 /* *@ret_more: there may be more. */
-static int flows_read_page(struct flows_reader *reader, struct agent *agent, json_t *array,
+static int flows_read_page(struct flows_reader *reader, struct agent *agent, struct writer *writer,
 			   bool *ret_more)
 {
 	const struct shunt_flow *flow = NULL;
 	struct flow_names names;
+	size_t n = 0;
 	int r;
 
 	r = flow_names_init(&names, agent);
-	for (size_t i = 0; !r && i < FLOWS_LOOK && json_array_size(array) < FLOWS_PAGE; i++) {
+	for (size_t i = 0; !r && i < FLOWS_LOOK && n < FLOWS_PAGE; i++) {
 		flow = flows_next(&reader->records, sizeof(*flow), &r);
 		if (!flow)
 			break;
-		r = flows_add(reader, &names, flow, array);
+		r = flows_add(reader, &names, flow, writer, &n);
 	}
 	flow_names_deinit(&names);
 	*ret_more = flow;
@@ -301,7 +220,7 @@ static int flows_begin(struct agent *agent, const json_t *request, struct flows_
 		return -ENOMEM;
 	memset(reader, 0, offsetof(struct flows_reader, records.buffer));
 	reader->records.fd = -1;
-	r = flows_parse(agent, request, &reader->filter, ret_error);
+	r = flow_filter_parse(agent, request, &reader->filter, ret_error);
 	if (r)
 		return r;
 	reader->records.fd = loader_open_flows(agent->loader);
@@ -321,16 +240,15 @@ static int flows_resume(struct flows *flows, const json_t *next, struct flows_re
 			return 0;
 		}
 	}
-	return flows_wrong(ret_error,
-			   "the rest of this answer is gone: too many asked meanwhile; ask again");
+	*ret_error = strdup("the rest of this answer is gone: too many asked meanwhile; ask again");
+	return -ESTALE;
 }
 
-int flows_answer(void *user, const json_t *request, json_t **ret_result, char **ret_error)
+int flows_answer(void *user, const json_t *request, struct writer *writer, char **ret_error)
 {
 	const json_t *next = json_object_get(request, "next");
 	_cleanup_reader_ struct flows_reader *reader = NULL;
 	struct agent *agent = user;
-	json_t *array;
 	bool more;
 	int r;
 
@@ -340,15 +258,16 @@ int flows_answer(void *user, const json_t *request, json_t **ret_result, char **
 		 : flows_begin(agent, request, &reader, ret_error);
 	if (r)
 		return r;
-	array = json_array();
-	r = flows_read_page(reader, agent, array, &more);
-	if (r) {
-		json_decref(array);
-		return r;
-	}
-	*ret_result = json_pack("{s:o, s:o}", "flows", array, "next",
-				more ? json_integer(reader->id) : json_null());
+	writer_object(writer, NULL);
+	writer_array(writer, "flows");
+	r = flows_read_page(reader, agent, writer, &more);
+	writer_array_end(writer);
 	if (more)
+		writer_number(writer, "next", reader->id);
+	else
+		writer_null(writer, "next");
+	writer_object_end(writer);
+	if (!r && more)
 		flows_put(&agent->flows, TAKE_PTR(reader));
-	return *ret_result ? 0 : -ENOMEM;
+	return r;
 }

@@ -8,6 +8,8 @@
 #include <jansson.h>
 #include <stddef.h>
 
+#include "util/writer.h"
+
 /* Answers that are under way at a time; one more and the oldest is dropped. */
 #define FLOWS_READERS 8
 
@@ -27,4 +29,4 @@ void flows_deinit(struct flows *flows);
  * optional, or "next" alone, from the answer before. The answer is an object: "flows", an array,
  * and "next", null when that was all of them.
  */
-int flows_answer(void *user, const json_t *request, json_t **ret_result, char **ret_error);
+int flows_answer(void *user, const json_t *request, struct writer *writer, char **ret_error);

@@ -226,6 +226,8 @@ static void loader_find_maps(struct loader *loader)
 		.control = bpf_map__fd(skeleton->maps.shunt_control),
 		.events = bpf_map__fd(skeleton->maps.shunt_events),
 		.ends = bpf_map__fd(skeleton->maps.shunt_ends),
+		.watch = bpf_map__fd(skeleton->maps.shunt_watch),
+		.paces = bpf_map__fd(skeleton->maps.shunt_paces),
 		.cgroups_max = bpf_map__max_entries(skeleton->maps.shunt_cgroups),
 		.cidrs_max = bpf_map__max_entries(skeleton->maps.shunt_cidrs),
 		.owners_max = bpf_map__max_entries(skeleton->maps.shunt_owners),

@@ -98,6 +98,8 @@ int loader_trial_new(int cgroup, struct loader_trial **ret)
 		.control = -1,
 		.events = -1,
 		.ends = -1,
+		.watch = -1,
+		.paces = -1,
 	};
 	*ret = trial;
 	return 0;

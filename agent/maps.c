@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -159,6 +160,23 @@ int maps_read_counters(const struct maps *maps, uint64_t ret[SHUNT_COUNTER_MAX])
 	return maps_add_messages(maps, ret);
 }
 
+int maps_map_control(const struct maps *maps, volatile struct shunt_control **ret)
+{
+	void *control =
+		mmap(NULL, sizeof(**ret), PROT_READ | PROT_WRITE, MAP_SHARED, maps->control, 0);
+
+	if (control == MAP_FAILED)
+		return -errno;
+	*ret = control;
+	return 0;
+}
+
+void maps_unmap_control(volatile struct shunt_control *control)
+{
+	if (control)
+		munmap((void *)control, sizeof(*control));
+}
+
 int maps_reset_counter(const struct maps *maps, enum shunt_counter counter)
 {
 	int cpus = libbpf_num_possible_cpus();
@@ -166,6 +184,18 @@ int maps_reset_counter(const struct maps *maps, enum shunt_counter counter)
 	uint32_t key = counter;
 
 	return zeros ? bpf_map_update_elem(maps->counters, &key, zeros, BPF_ANY) : -ENOMEM;
+}
+
+int maps_reset_paces(const struct maps *maps)
+{
+	int cpus = libbpf_num_possible_cpus(), r = 0;
+	_cleanup_free_ struct shunt_pace *zeros = cpus < 0 ? NULL : calloc(cpus, sizeof(*zeros));
+
+	if (!zeros)
+		return -ENOMEM;
+	for (uint32_t kind = 0; !r && kind < SHUNT_NOTICE_MAX; kind++)
+		r = bpf_map_update_elem(maps->paces, &kind, zeros, BPF_ANY);
+	return r;
 }
 
 bool maps_has_program(const struct maps *maps, uint64_t program)

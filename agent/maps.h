@@ -22,6 +22,8 @@ struct maps {
 	int control;
 	int events;
 	int ends;
+	int watch;
+	int paces;
 	/* max_entries */
 	uint32_t cgroups_max;
 	uint32_t cidrs_max;
@@ -55,8 +57,16 @@ int maps_read_stats(const struct maps *maps, uint32_t row, struct shunt_stats *r
 int maps_read_row(const struct maps *maps, uint32_t row, struct shunt_row *ret);
 int maps_put_row(const struct maps *maps, uint32_t row, const struct shunt_row *entry);
 
+/* The one entry of shunt_control, in memory that the kernel half shares. 0 or negative errno. */
+int maps_map_control(const struct maps *maps, volatile struct shunt_control **ret);
+/* NULL-safe. */
+void maps_unmap_control(volatile struct shunt_control *control);
+
 /* Lets a counter begin anew. */
 int maps_reset_counter(const struct maps *maps, enum shunt_counter counter);
+
+/* Forgets what was told of events, and what was not, before somebody listens. */
+int maps_reset_paces(const struct maps *maps);
 
 /* shunt_programs: what is known of an executable. */
 bool maps_has_program(const struct maps *maps, uint64_t program);

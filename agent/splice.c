@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "events.h"
@@ -257,8 +256,9 @@ static void splice_on_scan(uv_timer_t *timer)
 	splice_read_scan(timer->data);
 }
 
-static void splice_on_event(void *user, const struct shunt_event *event)
+static void splice_on_event(void *user, const void *record)
 {
+	const struct shunt_event *event = record;
 	struct splice *splice = user;
 
 	switch (event->kind) {
@@ -289,9 +289,14 @@ static void splice_on_event(void *user, const struct shunt_event *event)
 	}
 }
 
+static const struct events_listener splice_listener = {
+	.size = sizeof(struct shunt_event),
+	.receive = splice_on_event,
+};
+
 static void splice_free(struct splice *splice)
 {
-	munmap((void *)splice->control, sizeof(*splice->control));
+	maps_unmap_control(splice->control);
 	free(splice->netns);
 	free(splice->never);
 	free(splice);
@@ -317,15 +322,13 @@ int splice_new(uv_loop_t *loop, struct loader *loader, struct splice **ret)
 	splice->loader = loader;
 	splice->maps = loader_maps(loader);
 	splice->later_ms = SPLICE_LATER_MS;
-	splice->control = mmap(NULL, sizeof(*splice->control), PROT_READ | PROT_WRITE, MAP_SHARED,
-			       splice->maps->control, 0);
-	if (splice->control == MAP_FAILED) {
-		r = -errno;
+	r = maps_map_control(splice->maps, &splice->control);
+	if (r) {
 		free(splice);
 		return r;
 	}
 	r = strand_new(loop, splice->maps, &splice->strand);
-	r = r ?: events_new(loop, splice->maps->events, splice_on_event, splice, &splice->events);
+	r = r ?: events_new(loop, splice->maps->events, &splice_listener, splice, &splice->events);
 	if (r) {
 		strand_close(splice->strand);
 		splice_free(splice);
@@ -370,14 +373,15 @@ static enum shunt_reason splice_reason(const struct config *config)
 
 int splice_refuse(const struct maps *maps, const struct config *config)
 {
-	const struct shunt_control control = {.reason = splice_reason(config)};
-	struct table rows = TABLE_INIT(__u32, struct shunt_control);
-	const __u32 entry = 0;
-	int r = table_add(&rows, &entry, &control);
+	volatile struct shunt_control *control;
+	int r = maps_map_control(maps, &control);
 
-	r = r ?: maps_write(maps->control, &rows);
-	table_deinit(&rows);
-	return r;
+	if (r)
+		return r;
+	control->splice = 0;
+	control->reason = splice_reason(config);
+	maps_unmap_control(control);
+	return 0;
 }
 
 void splice_allow(struct splice *splice, const struct selftest *selftest)

@@ -38,8 +38,11 @@ static const char *const verbs_counters[] = {
 #define X(name, text) "splice_plain_" #name,
 			SHUNT_REASONS(X)
 #undef X
+#define X(name, text) "closed_" #name,
+				SHUNT_REASONS(X)
+#undef X
 #define X(name, text) #name,
-				SHUNT_COUNTERS(X)
+					SHUNT_COUNTERS(X)
 #undef X
 };
 
@@ -536,11 +539,17 @@ static int verbs_detach(void *user, const json_t *request, json_t **ret_result, 
 const struct control_verb *verbs_table(void)
 {
 	static const struct control_verb table[] = {
-		{"status", verbs_status},     {"counters", verbs_read_counters},
-		{"meshes", verbs_meshes},     {"cgroups", verbs_cgroups},
-		{"classify", verbs_classify}, {"explain", verbs_explain},
-		{"flows", flows_answer},      {"reload", verbs_reload},
-		{"detach", verbs_detach},     {NULL, NULL},
+		{"status", .run = verbs_status},
+		{"counters", .run = verbs_read_counters},
+		{"meshes", .run = verbs_meshes},
+		{"cgroups", .run = verbs_cgroups},
+		{"classify", .run = verbs_classify},
+		{"explain", .run = verbs_explain},
+		{"flows", .write = flows_answer},
+		{"events", .stream = watch_answer},
+		{"reload", .run = verbs_reload},
+		{"detach", .run = verbs_detach},
+		{.name = NULL},
 	};
 
 	return table;

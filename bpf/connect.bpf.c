@@ -2,7 +2,7 @@
 /*
  * cgroup/connect4, connect6: sends a connection to the sidecar before any packet exists.
  * Reads from: shunt_cgroups, shunt_meshes, shunt_cidrs, shunt_owners, the kernel's routes.
- * Writes to: the destination and the source of the socket, shunt_socks, counters.
+ * Writes to: the destination and the source of the socket, shunt_socks, counters, shunt_watch.
  */
 #include <linux/in.h>
 #include <linux/in6.h>
@@ -76,6 +76,7 @@ static __always_inline bool connect_remember(struct bpf_sock_addr *ctx,
 	state->mesh = slot;
 	state->row = row;
 	state->redirected_at = bpf_ktime_get_ns();
+	state->pid = bpf_get_current_pid_tgid() >> 32;
 	state->flags = SHUNT_SOCK_REDIRECTED | (state->flags & SHUNT_SOCK_BOUND);
 	if (!source_open)
 		return true;
@@ -123,7 +124,7 @@ static __always_inline int connect_decide(struct bpf_sock_addr *ctx, struct deci
 	query->source_loopback = !bound_by_us && !chosen_by_kernel && addr_loopback(source);
 
 	if (connect_runs_again(before, query))
-		return redirect_conclude(SHUNT_COUNTER_connect_redirected, before->row,
+		return redirect_conclude(ctx, query, SHUNT_COUNTER_connect_redirected, before->row,
 					 SHUNT_OUTCOME_already);
 
 	outcome = redirect_decide(&asker, sk, query, &slot, target);
@@ -140,7 +141,7 @@ static __always_inline int connect_decide(struct bpf_sock_addr *ctx, struct deci
 	} else if (before && !chosen_by_kernel) { /* it stays as it is where connect() fails */
 		before->flags &= SHUNT_SOCK_BOUND;
 	}
-	return redirect_conclude(SHUNT_COUNTER_connect_redirected, asker.row, outcome);
+	return redirect_conclude(ctx, query, SHUNT_COUNTER_connect_redirected, asker.row, outcome);
 }
 
 SEC("cgroup/connect4")

@@ -111,6 +111,7 @@ struct tcp_sock {
 	__u32 rcv_nxt;
 	__u32 copied_seq;
 	__u32 data_segs_out;
+	__u32 srtt_us; /* eighths */
 	__u64 bytes_acked;
 	__u64 bytes_received;
 	__u8 recvmsg_inq : 1;

@@ -150,3 +150,17 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, SHUNT_EVENTS_SIZE);
 } shunt_events SEC(".maps");
+
+/* Written by sockops, sk_msg, the walk, connect and sendmsg; read by the agent. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, SHUNT_WATCH_SIZE);
+} shunt_watch SEC(".maps");
+
+/* Written and read by whoever writes shunt_watch. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SHUNT_NOTICE_MAX);
+	__type(key, __u32);
+	__type(value, struct shunt_pace);
+} shunt_paces SEC(".maps");

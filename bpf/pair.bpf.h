@@ -9,6 +9,7 @@
 #include "maps.bpf.h"
 #include "stats.bpf.h"
 #include "tcp.bpf.h"
+#include "watch.bpf.h"
 
 /* One end of a pair, as its own program sees it. */
 struct pair_view {
@@ -106,6 +107,14 @@ static __always_inline void pair_event(__u32 kind, __u32 netns, __u32 pid, __u64
 	pair_tell(&event);
 }
 
+/* Tells who watches. @end: whose direction it is about; SHUNT_ENDS: of both. */
+static __always_inline void pair_watch(const struct pair_view *view, __u32 kind, __u32 end)
+{
+	if (watch_wanted())
+		watch_tell_pair(view->pair, view->key.client, view->key.server,
+				WATCH_WHAT(kind, end), NULL);
+}
+
 /* Changes @end's direction from one state to another; false if it was in another meanwhile. */
 static __always_inline bool pair_turn(struct shunt_end *end, __u32 from, __u32 to)
 {
@@ -128,10 +137,11 @@ static __always_inline bool pair_turn(struct shunt_end *end, __u32 from, __u32 t
 }
 
 /* From now on this pair goes back to TCP, for @reason unless there is one already. */
-static __always_inline void pair_leave(struct shunt_pair *pair, __u32 reason)
+static __always_inline void pair_leave(const struct pair_view *view, __u32 reason)
 {
-	if (pair_set(pair, SHUNT_PAIR_LEAVE) & SHUNT_PAIR_LEAVE)
+	if (pair_set(view->pair, SHUNT_PAIR_LEAVE) & SHUNT_PAIR_LEAVE)
 		return;
-	pair->reason = reason;
-	stats_plain(pair->row, reason);
+	view->pair->reason = reason;
+	stats_plain(view->pair->row, reason);
+	pair_watch(view, SHUNT_NOTICE_left, SHUNT_ENDS);
 }

@@ -14,6 +14,7 @@
 #include "decide.bpf.h"
 #include "maps.bpf.h"
 #include "stats.bpf.h"
+#include "watch.bpf.h"
 
 #define AF_INET	 2
 #define AF_INET6 10
@@ -183,9 +184,36 @@ static __always_inline enum shunt_outcome redirect_no_memory(__u32 slot)
 							    : SHUNT_OUTCOME_refused_no_memory;
 }
 
+/* Tells who watches of what went wrong. */
+static __always_inline void redirect_tell(struct bpf_sock_addr *ctx,
+					  const struct decide_query *query,
+					  enum shunt_outcome outcome)
+{
+	__u32 kind;
+
+	switch (outcome) {
+	case SHUNT_OUTCOME_refused_sidecar_down:
+	case SHUNT_OUTCOME_refused_no_memory:
+		kind = SHUNT_NOTICE_refused;
+		break;
+	case SHUNT_OUTCOME_unclassified:
+	case SHUNT_OUTCOME_bypassed_sidecar_down:
+	case SHUNT_OUTCOME_bypassed_no_memory:
+		kind = SHUNT_NOTICE_error;
+		break;
+	default:
+		return;
+	}
+	if (watch_wanted())
+		watch_tell_outcome((__u64)kernel_sock(ctx->sk), &query->destination, kind, outcome,
+				   query->protocol);
+}
+
 /* Counts @outcome in the group of counters that begins at @base, and by mesh; what the hook has to
  * return. */
-static __always_inline int redirect_conclude(__u32 base, __u32 row, enum shunt_outcome outcome)
+static __always_inline int redirect_conclude(struct bpf_sock_addr *ctx,
+					     const struct decide_query *query, __u32 base,
+					     __u32 row, enum shunt_outcome outcome)
 {
 	struct shunt_stats *stats = stats_row(row);
 
@@ -194,6 +222,7 @@ static __always_inline int redirect_conclude(__u32 base, __u32 row, enum shunt_o
 		stats_add(&stats->connect[outcome], 1);
 	else if (stats && outcome < SHUNT_OUTCOME_MAX)
 		stats_add(&stats->sendmsg[outcome], 1);
+	redirect_tell(ctx, query, outcome);
 	if (outcome == SHUNT_OUTCOME_refused_sidecar_down)
 		return redirect_refuse(-ECONNREFUSED);
 	if (outcome == SHUNT_OUTCOME_refused_no_memory)

@@ -92,7 +92,7 @@ static __always_inline int sendmsg_decide(struct bpf_sock_addr *ctx, struct deci
 			count(SHUNT_COUNTER_dns_redirected);
 		}
 	}
-	return redirect_conclude(SHUNT_COUNTER_sendmsg_redirected, asker.row, outcome);
+	return redirect_conclude(ctx, query, SHUNT_COUNTER_sendmsg_redirected, asker.row, outcome);
 }
 
 /* May the source be chosen? Not if the socket is bound or the datagram names one (IP_PKTINFO). */

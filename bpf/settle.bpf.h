@@ -44,7 +44,7 @@ static __always_inline void settle_peer(const struct pair_view *view, struct tcp
 	pair_set(view->pair, settles);
 	if (tcp_users(peer) <= SETTLE_IDLE && tcp_queue_empty(me) &&
 	    pair_turn(view->peer, SHUNT_STATE_SPILLED, SHUNT_STATE_LEFT)) {
-		pair_leave(view->pair, SHUNT_REASON_spilled);
+		pair_leave(view, SHUNT_REASON_spilled);
 		pair_set(view->pair, SHUNT_PAIR_KICK << view->end);
 	}
 	pair_clear(view->pair, settles);
@@ -54,9 +54,7 @@ static __always_inline void settle_peer(const struct pair_view *view, struct tcp
  * since the last acknowledgement goes out while the state still is the one before. */
 static __always_inline __u32 settle_unread(struct tcp_sock *tp)
 {
-	unsigned long done = 1ul << bpf_core_enum_value(enum sock_flags, SOCK_DONE);
-	__u32 fin = tcp_sk(tp)->__sk_common.skc_flags & done ? 1 : 0;
-	__u32 unread = tp->rcv_nxt - tp->copied_seq;
+	__u32 unread = tp->rcv_nxt - tp->copied_seq, fin = tcp_done(tp) ? 1 : 0;
 
 	return unread > fin ? unread - fin : 0;
 }
@@ -77,7 +75,7 @@ static __always_inline bool settle(const struct pair_view *view, struct tcp_sock
 	/* The peer sent by TCP although it was ready to splice: it was not in when it began. */
 	if (settle_unread(me) && pair_state(view->peer) == SHUNT_STATE_READY &&
 	    pair_turn(view->peer, SHUNT_STATE_READY, SHUNT_STATE_LEFT))
-		pair_leave(view->pair, SHUNT_REASON_behind);
+		pair_leave(view, SHUNT_REASON_behind);
 	/* … or a send() that began then was overtaken by another. What it sent may lie behind
 	 * spliced bytes, as after a spill. */
 	if (settle_unread(me) && pair_turn(view->peer, SHUNT_STATE_SPLICED, SHUNT_STATE_SPILLED))

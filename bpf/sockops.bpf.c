@@ -166,6 +166,7 @@ static __always_inline void sockops_describe_client(struct bpf_sock_ops *ctx, st
 		ret->mesh = state->mesh;
 		ret->row = state->row;
 		ret->opened_at = state->redirected_at;
+		ret->dialler = state->pid;
 		ret->flags = SHUNT_PAIR_REDIRECTED | SHUNT_PAIR_SIDECAR;
 	}
 }
@@ -197,6 +198,18 @@ static __always_inline __u32 sockops_let_in(struct bpf_sock_ops *ctx, struct tcp
 	if (!reason)
 		sockops_subscribe(ctx, BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
 	return reason;
+}
+
+/* There is no room for one more pair. */
+static __always_inline void sockops_full(struct bpf_sock *sk, const struct shunt_sock *state)
+{
+	count(SHUNT_COUNTER_origdst_full);
+	if (state && watch_wanted()) {
+		struct shunt_endpoint dialled = state->dialled;
+
+		watch_tell_outcome((__u64)kernel_sock(sk), &dialled, SHUNT_NOTICE_error,
+				   SHUNT_OUTCOME_redirected, IPPROTO_TCP);
+	}
 }
 
 /*
@@ -231,7 +244,7 @@ static __always_inline void sockops_client(struct bpf_sock_ops *ctx, struct bpf_
 	/* Where attachments overlap this runs twice for one connection. */
 	if (bpf_map_update_elem(&shunt_pairs, &view.key, &sockops_no_pair, BPF_NOEXIST)) {
 		if (!bpf_map_lookup_elem(&shunt_pairs, &view.key))
-			count(SHUNT_COUNTER_origdst_full);
+			sockops_full(sk, redirected ? state : NULL);
 		return;
 	}
 	count(SHUNT_COUNTER_pairs_opened);
@@ -254,9 +267,10 @@ static __always_inline void sockops_client(struct bpf_sock_ops *ctx, struct bpf_
 		reason = sockops_let_in(ctx, tp, control, syn, &view);
 	if (syn)
 		bpf_map_delete_elem(&shunt_syns, &view.key);
+	pair->reason = reason;
+	pair_watch(&view, SHUNT_NOTICE_opened, SHUNT_ENDS);
 	if (!reason)
 		return;
-	pair->reason = reason;
 	stats_plain(pair->row, reason);
 	/* These may be otherwise one day: the walk lets it in then. */
 	if (reason == SHUNT_REASON_blocking || reason == SHUNT_REASON_unknown_program)
@@ -277,13 +291,14 @@ static __always_inline void sockops_pair_up(struct bpf_sock_ops *ctx, const stru
 	if (reason) {
 		pair_turn(view->me, SHUNT_STATE_PLAIN, SHUNT_STATE_LEFT);
 		pair_turn(view->peer, SHUNT_STATE_PLAIN, SHUNT_STATE_LEFT);
-		pair_leave(pair, reason);
+		pair_leave(view, reason);
 		return;
 	}
 	sockops_subscribe(ctx, BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
 	pair_turn(view->me, SHUNT_STATE_PLAIN, SHUNT_STATE_READY);
 	pair_turn(view->peer, SHUNT_STATE_PLAIN, SHUNT_STATE_READY);
 	count(SHUNT_COUNTER_splice_paired);
+	pair_watch(view, SHUNT_NOTICE_paired, SHUNT_ENDS);
 	if (pair->listener) /* what its listener accepts is to be seen */
 		pair_event(SHUNT_EVENT_WALK, view->me->netns, 0, 0);
 }
@@ -323,6 +338,26 @@ static __always_inline void sockops_keep_dialled(struct bpf_sock *sk, const stru
 	state->flags = SHUNT_SOCK_ACCEPTED;
 }
 
+/* The last figures of a pair, with those of the end that was closed last. */
+static __always_inline void sockops_tell_closed(const struct pair_view *view, struct tcp_sock *tp)
+{
+	struct shunt_flow_tcp tcp = {};
+
+	if (!watch_wanted())
+		return;
+	tcp.bytes_acked = tp->bytes_acked;
+	tcp.bytes_received = tp->bytes_received;
+	tcp.rtt_us = tp->srtt_us >> 3;
+	tcp.state = tcp_sk(tp)->__sk_common.skc_state;
+	tcp.fin_received = tcp_done(tp);
+	/* In FIN_WAIT2 its FIN is acknowledged; in these it is if nothing is left to be. */
+	if ((tcp.state == BPF_TCP_LAST_ACK || tcp.state == BPF_TCP_CLOSING) &&
+	    tp->snd_una == tp->write_seq)
+		tcp.bytes_acked--;
+	watch_tell_pair(view->pair, view->key.client, view->key.server,
+			WATCH_WHAT(SHUNT_NOTICE_closed, view->end), &tcp);
+}
+
 /*
  * The connection is over, and its program may still read what it sent nothing for: it had ended its
  * own direction before. The socket is in no table any more that a walk passes by, and sends nothing
@@ -359,7 +394,7 @@ static __always_inline void sockops_strand(const struct pair_view *view, struct 
 static __always_inline void sockops_close(struct bpf_sock *sk, struct tcp_sock *tp)
 {
 	struct pair_view view;
-	__u32 closed, before;
+	__u32 closed, before, reason;
 
 	if (!pair_find(tcp_numbers(tp), tcp_likely_end(tp), &view))
 		return;
@@ -381,8 +416,12 @@ static __always_inline void sockops_close(struct bpf_sock *sk, struct tcp_sock *
 		return;
 	if (!(before & SHUNT_PAIR_JOINED) && before & SHUNT_PAIR_REDIRECTED)
 		count(SHUNT_COUNTER_origdst_withdrawn);
-	if (!bpf_map_delete_elem(&shunt_pairs, &view.key))
-		count(SHUNT_COUNTER_pairs_closed);
+	reason = view.pair->reason;
+	sockops_tell_closed(&view, tp);
+	if (bpf_map_delete_elem(&shunt_pairs, &view.key))
+		return;
+	count(SHUNT_COUNTER_pairs_closed);
+	count(SHUNT_COUNTER_closed_none + reason);
 }
 
 /*

@@ -158,17 +158,19 @@ static __always_inline bool splice_turn(const struct pair_view *view,
 		} else {
 			me->rejoins++;
 			count(SHUNT_COUNTER_splice_rejoined);
+			pair_watch(view, SHUNT_NOTICE_rejoined, view->end);
 		}
 		break;
 	case SHUNT_STATE_SPILLED:
 		me->spills++;
 		count(SHUNT_COUNTER_splice_spilled);
+		pair_watch(view, SHUNT_NOTICE_spilled, view->end);
 		if (verdict->reason != SHUNT_REASON_spilled)
-			pair_leave(view->pair, verdict->reason);
+			pair_leave(view, verdict->reason);
 		splice_tell(view, SHUNT_EVENT_SPILLED);
 		break;
 	default:
-		pair_leave(view->pair, verdict->reason);
+		pair_leave(view, verdict->reason);
 		splice_tell(view, SHUNT_EVENT_LEFT);
 		break;
 	}

@@ -88,6 +88,13 @@ static __always_inline bool tcp_orphan(struct tcp_sock *tp)
 	       1ul << bpf_core_enum_value(enum sock_flags, SOCK_DEAD);
 }
 
+/* Has its peer's FIN arrived? */
+static __always_inline bool tcp_done(struct tcp_sock *tp)
+{
+	return tcp_sk(tp)->__sk_common.skc_flags &
+	       1ul << bpf_core_enum_value(enum sock_flags, SOCK_DONE);
+}
+
 static __always_inline struct sk_psock *tcp_psock(struct tcp_sock *tp)
 {
 	__u64 psock = (__u64)tcp_sk(tp)->sk_user_data & TCP_PSOCK_MASK;

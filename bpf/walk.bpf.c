@@ -15,7 +15,6 @@
 #define SOL_TCP			  6
 #define TCP_BPF_SOCK_OPS_CB_FLAGS 1008 /* <linux/bpf.h> of newer kernels */
 
-#define WALK_BLOCKED 2 /* walks that have to find a socket in blocking mode */
 #define WALK_BACKOFF 6 /* at most 2^6 walks between two tries */
 
 static const struct shunt_pair walk_no_pair = {};
@@ -100,6 +99,7 @@ static __always_inline void walk_ready(const struct pair_view *view)
 	pair_turn(view->peer, pair_state(view->peer), SHUNT_STATE_READY);
 	count(SHUNT_COUNTER_splice_adopted);
 	count(SHUNT_COUNTER_splice_paired);
+	pair_watch(view, SHUNT_NOTICE_paired, SHUNT_ENDS);
 }
 
 /* The socket tells from now on when it is about to send by TCP (sockops). Since 6.12 or earlier. */
@@ -215,6 +215,7 @@ static __always_inline void walk_discover(struct bpf_iter__tcp *ctx, struct tcp_
 	pair->row =
 		scope_row_of_pair(pair->end[SHUNT_CLIENT].cgroup, pair->end[SHUNT_SERVER].cgroup);
 	pair_set(pair, SHUNT_PAIR_JOINED);
+	pair_watch(&view, SHUNT_NOTICE_opened, SHUNT_ENDS);
 }
 
 /* Lets pairs in that talk back and forth. Each time that one had to leave it waits longer. */
@@ -252,7 +253,7 @@ static __always_inline bool walk_learn(const struct pair_view *view, struct tcp_
 			tcp_blocking(me) ? SHUNT_ACCEPTS_BLOCKING : SHUNT_ACCEPTS_NONBLOCKING;
 	view->pair->listener = 0;
 	if (tcp_blocking(me))
-		pair_leave(view->pair, SHUNT_REASON_blocking);
+		pair_leave(view, SHUNT_REASON_blocking);
 	return false;
 }
 
@@ -268,7 +269,7 @@ static __always_inline void walk_judge(const struct shunt_control *control,
 		reason = walk_veto(view, me, tcp_at(view->peer->sock));
 	/* A program that nobody knows yet has not written anything yet, or is being looked at. */
 	if (reason && reason != SHUNT_REASON_closing && reason != SHUNT_REASON_unknown_program)
-		pair_leave(view->pair, reason);
+		pair_leave(view, reason);
 }
 
 static __always_inline void walk_pass(struct bpf_iter__tcp *ctx,

@@ -20,8 +20,8 @@ _shuntctl_files()
 	mapfile -t COMPREPLY < <(compgen -f -- "$1")
 }
 
-# What follows the options of flows, or one more of them.
-_shuntctl_flows()
+# What follows the options of flows and events, or one more of them.
+_shuntctl_flows() # WORD PREVIOUS OPTIONS
 {
 	local words
 	case $2 in
@@ -34,7 +34,7 @@ _shuntctl_flows()
 	--port) return ;;
 	--state) words='plain ready spliced spilled left' ;;
 	--sort) words='age bytes' ;;
-	*) words='--mesh --cgroup --pid --port --state --sort' ;;
+	*) words=$3 ;;
 	esac
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$1")
 }
@@ -50,7 +50,8 @@ _shuntctl_graph()
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$1")
 }
 
-_shuntctl_commands='status flows top graph counters meshes cgroups explain doctor exec reload detach'
+_shuntctl_filters='--mesh --cgroup --pid --port --state'
+_shuntctl_commands='status flows events top graph counters meshes cgroups explain doctor exec reload detach'
 
 _shuntctl()
 {
@@ -78,7 +79,8 @@ _shuntctl()
 	cgroups:1) mapfile -t COMPREPLY < <(compgen -W -a -- "$word") ;;
 	top:*) mapfile -t COMPREPLY < <(compgen -W '-d -b -n' -- "$word") ;;
 	graph:*) _shuntctl_graph "$word" "${COMP_WORDS[COMP_CWORD - 1]}" ;;
-	flows:*) _shuntctl_flows "$word" "${COMP_WORDS[COMP_CWORD - 1]}" ;;
+	flows:*) _shuntctl_flows "$word" "${COMP_WORDS[COMP_CWORD - 1]}" "$_shuntctl_filters --sort" ;;
+	events:*) _shuntctl_flows "$word" "${COMP_WORDS[COMP_CWORD - 1]}" "$_shuntctl_filters" ;;
 	explain:1) _shuntctl_cgroups "$word" ;;
 	explain:2) mapfile -t COMPREPLY < <(compgen -W 'tcp: udp:' -- "$word") ;;
 	exec:1) _shuntctl_cgroups "$word" ;;

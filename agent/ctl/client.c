@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * One question to the agent, and its answer: blocking, one connection each.
+ * One question to the agent, and its answer or a stream: blocking, one connection each.
  * Reads from: the control socket.
  * Writes to: the control socket; stderr.
  */
@@ -110,9 +110,9 @@ static int client_understand(const char *line, json_t **ret_result)
 	return -EREMOTEIO;
 }
 
-/* @to_end: the answer is the last word, and it holds when the agent has closed the connection. */
-static int client_converse(const char *socket_path, json_t *request, bool to_end,
-			   json_t **ret_result)
+/* The first answer; the connection stays open as *@ret_stream. */
+static int client_begin(const char *socket_path, json_t *request, json_t **ret_result,
+			FILE **ret_stream)
 {
 	_cleanup_(cleanup_json_decref) json_t *owned = request;
 	_cleanup_free_ char *question = owned ? json_dumps(owned, JSON_COMPACT) : NULL;
@@ -140,17 +140,63 @@ static int client_converse(const char *socket_path, json_t *request, bool to_end
 	if (r < 0)
 		return r;
 	r = client_understand(line, ret_result);
-	while (r == 0 && to_end && fgetc(stream) != EOF)
-		;
+	if (r == 0)
+		*ret_stream = TAKE_PTR(stream);
 	return r;
 }
 
 int client_ask(const char *socket_path, json_t *request, json_t **ret_result)
 {
-	return client_converse(socket_path, request, false, ret_result);
+	_cleanup_fclose_ FILE *stream = NULL;
+
+	return client_begin(socket_path, request, ret_result, &stream);
 }
 
 int client_ask_last(const char *socket_path, json_t *request, json_t **ret_result)
 {
-	return client_converse(socket_path, request, true, ret_result);
+	_cleanup_fclose_ FILE *stream = NULL;
+	int r = client_begin(socket_path, request, ret_result, &stream);
+
+	/* The answer is the last word, and it holds when the agent has closed the connection. */
+	while (r == 0 && fgetc(stream) != EOF)
+		;
+	return r;
+}
+
+static int client_receive_object(FILE *stream,
+				 int (*receive)(void *user, const char *line, const json_t *object),
+				 void *user)
+{
+	_cleanup_free_ char *line = NULL;
+	size_t size = 0;
+	ssize_t len = getline(&line, &size, stream);
+	_cleanup_(cleanup_json_decref) json_t *object = NULL;
+	const char *error;
+
+	if (len <= 0 || line[len - 1] != '\n') {
+		out_error("the agent has ended the stream");
+		return -ECONNRESET;
+	}
+	object = json_loads(line, 0, NULL);
+	error = json_string_value(json_object_get(object, "error"));
+	if (object && !error)
+		return receive(user, line, object);
+	out_error("%s", error ? error : "what the agent tells is not understood");
+	return -EREMOTEIO;
+}
+
+int client_listen(const char *socket_path, json_t *request,
+		  int (*receive)(void *user, const char *line, const json_t *object), void *user)
+{
+	_cleanup_(cleanup_json_decref) json_t *result = NULL;
+	const struct timeval for_ever = {};
+	_cleanup_fclose_ FILE *stream = NULL;
+	int r = client_begin(socket_path, request, &result, &stream);
+
+	if (r == 0 &&
+	    setsockopt(fileno(stream), SOL_SOCKET, SO_RCVTIMEO, &for_ever, sizeof(for_ever)) < 0)
+		r = -errno;
+	while (r == 0)
+		r = client_receive_object(stream, receive, user);
+	return r;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* One question to the agent, and its answer. */
+/* One question to the agent, and its answer, or all that it tells from then on. */
 #pragma once
 
 #include <jansson.h>
@@ -15,3 +15,10 @@ int client_ask(const char *socket_path, json_t *request, json_t **ret_result);
 int client_ask_last(const char *socket_path, json_t *request, json_t **ret_result);
 /* Does anybody listen there? Says nothing. */
 bool client_reaches(const char *socket_path);
+/*
+ * Asks for a stream and calls @receive for each of its lines, the newline included, until it
+ * returns other than 0 (then that is returned) or the stream ends, which is negative errno after it
+ * has been said on stderr.
+ */
+int client_listen(const char *socket_path, json_t *request,
+		  int (*receive)(void *user, const char *line, const json_t *object), void *user);

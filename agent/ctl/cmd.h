@@ -36,6 +36,7 @@ int cmd_cgroups(const struct ctl *ctl, int argc, char **argv);
 int cmd_counters(const struct ctl *ctl, int argc, char **argv);
 int cmd_detach(const struct ctl *ctl, int argc, char **argv);
 int cmd_doctor(const struct ctl *ctl, int argc, char **argv);
+int cmd_events(const struct ctl *ctl, int argc, char **argv);
 int cmd_exec(const struct ctl *ctl, int argc, char **argv);
 int cmd_explain(const struct ctl *ctl, int argc, char **argv);
 int cmd_flows(const struct ctl *ctl, int argc, char **argv);

@@ -22,8 +22,11 @@ static const struct {
 #define X(name, text) {"splice_plain_" #name, text},
 			SHUNT_REASONS(X)
 #undef X
+#define X(name, text) {"closed_" #name, text},
+				SHUNT_REASONS(X)
+#undef X
 #define X(name, text) {#name, text},
-				SHUNT_COUNTERS(X)
+					SHUNT_COUNTERS(X)
 #undef X
 };
 

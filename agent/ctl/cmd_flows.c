@@ -4,13 +4,13 @@
  * Reads from: the agent.
  * Writes to: stdout.
  */
-#include <getopt.h>
-#include <limits.h>
+#include <inttypes.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "cmd.h"
+#include "filter.h"
 
 #define COLUMN_GAP 2 /* as in out.c */
 #define COLUMNS	   ARRAY_SIZE(columns)
@@ -341,68 +341,36 @@ static int show(const struct ctl *ctl, json_t *request, json_int_t (*rank)(const
 	return EXIT_SUCCESS;
 }
 
-static int take_number(json_t *request, const char *key, const char *text, long max)
+static int take_sort(json_int_t (**ret_rank)(const json_t *flow))
 {
-	char *end;
-	long value = strtol(text, &end, 10);
-
-	if (*text < '0' || *text > '9' || *end || value < 1 || value > max) {
-		out_error("flows: --%s: '%s' is not a number from 1 to %ld", key, text, max);
+	if (strcmp(optarg, "bytes") == 0) {
+		*ret_rank = rank_bytes;
+	} else if (strcmp(optarg, "age") != 0) {
+		out_error("flows: --sort: '%s'? There are age and bytes", optarg);
 		return -1;
 	}
-	return json_object_set_new(request, key, json_integer(value));
+	return 0;
 }
 
 int cmd_flows(const struct ctl *ctl, int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"mesh", required_argument, NULL, 'm'},
-		{"cgroup", required_argument, NULL, 'c'},
-		{"pid", required_argument, NULL, 'p'},
-		{"port", required_argument, NULL, 'o'},
-		{"state", required_argument, NULL, 's'},
+		FILTER_OPTIONS,
 		{"sort", required_argument, NULL, 't'},
 		{NULL, 0, NULL, 0},
 	};
 	_cleanup_json_ json_t *request = json_pack("{s:s}", "verb", "flows");
 	json_int_t (*rank)(const json_t *flow) = rank_age;
-	int option, index = 0, r = 0;
+	int option, r = 0;
 
 	optind = 0; /* begin anew: main has read the options before the command */
-	while (r == 0 && (option = getopt_long(argc, argv, "+:", options, &index)) != -1) {
-		switch (option) {
-		case 'm':
-		case 'c':
-		case 's':
-			r = json_object_set_new(request, options[index].name, json_string(optarg));
-			if (r)
-				out_error("an argument is not UTF-8");
-			break;
-		case 'p':
-			r = take_number(request, "pid", optarg, INT_MAX);
-			break;
-		case 'o':
-			r = take_number(request, "port", optarg, 65535);
-			break;
-		case 't':
-			if (strcmp(optarg, "bytes") == 0) {
-				rank = rank_bytes;
-			} else if (strcmp(optarg, "age") != 0) {
-				out_error("flows: --sort: '%s'? There are age and bytes", optarg);
-				r = -1;
-			}
-			break;
-		case ':':
-			out_error("flows: option '%s' needs a value", argv[optind - 1]);
-			return EXIT_USAGE;
-		default:
-			out_error("flows: an option is not understood; see shuntctl(8)");
-			return EXIT_USAGE;
-		}
+	while (r == 0 && (option = getopt_long(argc, argv, "+:", options, NULL)) != -1) {
+		if (option == 't')
+			r = take_sort(&rank);
+		else
+			r = filter_take("flows", option, argv, request);
 	}
-	if (r == 0 && optind < argc) {
-		out_error("flows: '%s' is not understood", argv[optind]);
-		r = -1;
-	}
-	return r ? EXIT_USAGE : show(ctl, json_incref(request), rank);
+	if (r < 0 || filter_finish("flows", argc, argv) < 0)
+		return EXIT_USAGE;
+	return show(ctl, json_incref(request), rank);
 }

@@ -30,6 +30,8 @@ static const struct command {
 	 0, INT_MAX},
 	{"graph", "[-i SECONDS] [-n EDGES] [-T FORMAT]",
 	 "who talks to whom, as Graphviz DOT; -T: drawn by dot(1)", cmd_graph, 0, INT_MAX},
+	{"events", "[OPTION…]", "what happens to connections, as it happens", cmd_events, 0,
+	 INT_MAX},
 	{"counters", "", "every counter by name", cmd_counters, 0, 0},
 	{"meshes", "", "the meshes of the configuration", cmd_meshes, 0, 0},
 	{"cgroups", "[-a]", "what is enrolled, and by which rule; -a: the rest too", cmd_cgroups, 0,

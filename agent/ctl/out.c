@@ -130,6 +130,13 @@ void out_json(FILE *stream, const json_t *value)
 	fprintf(stream, "%s\n", text);
 }
 
+void out_line(FILE *stream, const char *text)
+{
+	_cleanup_free_ char *escaped = escape(text, "");
+
+	fprintf(stream, "%s\n", escaped);
+}
+
 const char *out_string(const json_t *object, const char *key)
 {
 	const char *text = json_string_value(json_object_get(object, key));

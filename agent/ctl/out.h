@@ -26,6 +26,9 @@ const char *out_age(char text[OUT_AGE_SIZE], json_int_t seconds);
 /* Any JSON value, indented, keys sorted. */
 void out_json(FILE *stream, const json_t *value);
 
+/* A line of text. */
+void out_line(FILE *stream, const char *text);
+
 /* A string of @object; "-" if there is none. */
 const char *out_string(const json_t *object, const char *key);
 

@@ -35,7 +35,10 @@
 #define SHUNT_SYNS	    16384  /* SYNs remembered until the handshake is over */
 #define SHUNT_LISTENERS	    16384  /* listeners whose program is known */
 #define SHUNT_PROGRAMS_MAX  16384  /* executables classified */
-#define SHUNT_EVENTS_SIZE   262144 /* bytes in the ring buffer */
+#define SHUNT_EVENTS_SIZE   262144 /* bytes in the ring buffer for the agent's own work … */
+#define SHUNT_WATCH_SIZE    1048576 /* … and in the one for who watches */
+#define SHUNT_NOTICES_RATE  1000    /* events of one kind told on one CPU, in a second … */
+#define SHUNT_NOTICES_BURST 1000    /* … and at once */
 
 enum shunt_family {
 	SHUNT_V4,
@@ -175,7 +178,7 @@ enum shunt_outcome {
 	X(origdst_answered, "SO_ORIGINAL_DST calls answered")                                     \
 	X(origdst_unknown, "SO_ORIGINAL_DST calls about connections that Shunt did not redirect") \
 	X(pairs_opened, "connections with both ends on this host that Shunt keeps in mind")       \
-	X(pairs_closed, "connections that Shunt kept in mind and that are over")                  \
+	X(pairs_closed, "connections kept in mind that are over: the sum of the closed_ reasons") \
 	X(splice_paired, "connections whose two ends were brought together for splicing")         \
 	X(splice_adopted, "connections taken in, or in again, in mid-stream (of the paired)")     \
 	X(splice_bytes, "bytes spliced")                                                          \
@@ -189,11 +192,15 @@ enum shunt_outcome {
 	X(splice_kicked, "readers told of bytes that nothing had announced")                      \
 	X(splice_drained, "readers that came to the end of what was spliced before a spill")      \
 	X(splice_taken_out, "sockets taken out of the sockhash before their end")                 \
-	X(splice_events_lost, "events that found the ring buffer full")
+	X(splice_events_lost, "events that found the ring buffer full")                           \
+	X(events_told, "events told to who watches (shuntctl events)")                            \
+	X(events_limited, "events not told: there were too many of their kind at a time")         \
+	X(events_dropped, "events not told: the ring buffer of who watches was full")
 
 /*
- * Why a connection is not spliced (any more). X(name, explanation). Each gives the counter
- * splice_plain_NAME, of connections that were never spliced or ceased to be.
+ * Why a connection is not spliced (any more). X(name, explanation). Each gives the counters
+ * splice_plain_NAME, of connections that were never spliced or ceased to be, and closed_NAME, of
+ * connections that are over and of which this was the last word: exactly one of these each.
  */
 #define SHUNT_REASONS(X)                                                                    \
 	X(none, "it is spliced, or will be from its next message on")                       \
@@ -239,10 +246,13 @@ enum shunt_counter {
 #define X(name, text) SHUNT_COUNTER_splice_plain_##name,
 			SHUNT_REASONS(X)
 #undef X
-#define X(name, text) SHUNT_COUNTER_##name,
-				SHUNT_COUNTERS(X)
+#define X(name, text) SHUNT_COUNTER_closed_##name,
+				SHUNT_REASONS(X)
 #undef X
-					SHUNT_COUNTER_MAX,
+#define X(name, text) SHUNT_COUNTER_##name,
+					SHUNT_COUNTERS(X)
+#undef X
+						SHUNT_COUNTER_MAX,
 };
 
 /*
@@ -291,9 +301,11 @@ struct shunt_sock {
 	__u16 flags;	  /* enum shunt_sock_flags */
 	__u16 row;	  /* in shunt_stats */
 	__u16 pad;
+	__u32 pid; /* of the process that dialled */
+	__u32 pad2;
 	__u64 redirected_at; /* CLOCK_MONOTONIC, in ns */
 };
-_Static_assert(sizeof(struct shunt_sock) == 72, "ABI");
+_Static_assert(sizeof(struct shunt_sock) == 80, "ABI");
 
 /*
  * shunt_resolvers: the DNS servers that an unconnected UDP socket asked. Server 0 is asked from the
@@ -407,7 +419,7 @@ struct shunt_pair {
 	__u16 row;		      /* in shunt_stats */
 	__u32 backoff;		      /* walks to pass before it may be adopted again */
 	__u32 adoptions;
-	__u32 blocked;	 /* walks that found the server's end in blocking mode */
+	__u32 dialler;	 /* the process that dialled; 0: not known */
 	__u64 opened_at; /* connect(), CLOCK_MONOTONIC, in ns; 0: not known */
 	__u64 established_at;
 	__u64 listener; /* key of shunt_listeners, while it is not known how it accepts; else 0 */
@@ -480,7 +492,7 @@ struct shunt_control {
 	__u32 generation;  /* of meshes, cgroups and programs; never 0 */
 	__u32 discover;	   /* the walk looks for connections older than the agent */
 	__u32 announce;	   /* the walk notes who reads it as the agent */
-	__u32 pad;
+	__u32 watch;	   /* somebody listens to shunt_watch */
 };
 
 /* shunt_events: what the agent is asked to do, through a ring buffer. */
@@ -506,3 +518,32 @@ struct shunt_event {
 	};
 	__u64 unread; /* bytes that came by TCP, of STRANDED */
 };
+
+/*
+ * shunt_watch: what happens to connections, told through a ring buffer while somebody listens; the
+ * records are struct shunt_notice (flow.h). X(name, explanation).
+ */
+#define SHUNT_NOTICES(X)                                                                  \
+	X(opened, "a connection that Shunt has redirected or looks after is established") \
+	X(paired, "its two ends were brought together: it is spliced from now on")        \
+	X(left, "it goes back to TCP")                                                    \
+	X(spilled, "one direction goes back to TCP because its reader is behind")         \
+	X(rejoined, "a direction that had spilled or left is spliced again")              \
+	X(closed, "both its ends are closed")                                             \
+	X(refused, "a connect() or datagram was refused: see its outcome")                \
+	X(error, "one was not treated as the configuration asks: see its outcome or reason")
+
+enum shunt_notice_kind {
+#define X(name, text) SHUNT_NOTICE_##name,
+	SHUNT_NOTICES(X)
+#undef X
+		SHUNT_NOTICE_MAX,
+};
+
+/* shunt_paces: kind -> how many of it may be told, per CPU. Written by the kernel half. */
+struct shunt_pace {
+	__u64 due;  /* CLOCK_MONOTONIC, in ns: when those told so far would be told at the rate */
+	__u32 lost; /* not told since the last one that was */
+	__u32 pad;
+};
+_Static_assert(sizeof(struct shunt_pace) == 16, "ABI");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * What the iterators of bpf/flows.bpf.c write, one record after the other, when the agent reads
- * them.
+ * them; and what the ring buffer shunt_watch carries (bpf/watch.bpf.h), which is about the same.
  */
 #pragma once
 
@@ -34,3 +34,16 @@ struct shunt_user {
 	__u32 pad;
 };
 _Static_assert(sizeof(struct shunt_user) == 16, "ABI");
+
+/* shunt_watch: something has happened to .flow. What is not known, or does not apply, is 0. */
+struct shunt_notice {
+	__u64 at;	/* CLOCK_MONOTONIC, in ns */
+	__u32 kind;	/* enum shunt_notice_kind */
+	__u32 lost;	/* events of this kind that were not told before this one */
+	__u32 end;	/* whose direction it is about; SHUNT_ENDS: of none, or of both */
+	__u32 outcome;	/* enum shunt_outcome; SHUNT_OUTCOME_MAX: it was not about that */
+	__u32 protocol; /* IPPROTO_… */
+	__u32 pad;
+	struct shunt_flow flow; /* .dialled and the client's end alone, if it never was one */
+};
+_Static_assert(sizeof(struct shunt_notice) == 32 + sizeof(struct shunt_flow), "ABI");

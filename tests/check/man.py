@@ -112,6 +112,9 @@ def check_counters():
         for name in code.keys() & manual.keys():
             expect(manual[name][1] == code[name],
                    f"shuntctl.8: {name}: '{manual[name][1]}', but the code says '{code[name]}'")
+    for name, text in code_counters("SHUNT_NOTICES").items():
+        expect(f".It Li {name}\n{text}\n" in page["COMMANDS"],
+               f"shuntctl.8: event {name}: '{text}' is missing")
 
 
 def check_lint():

@@ -23,6 +23,7 @@
 #include "util/cleanup.h"
 
 bool group_is_foreign;
+static struct server *server_of_stream;
 atomic_bool out_of_files;
 atomic_int out_of_files_times;
 
@@ -94,10 +95,51 @@ static int verb_close(void *user, const json_t *request, json_t **ret_result, ch
 	return 0;
 }
 
+static int verb_write(void *user, const json_t *request, struct writer *result, char **ret_error)
+{
+	(void)user, (void)request, (void)ret_error;
+	writer_object(result, NULL);
+	writer_string(result, "text", "of its own");
+	writer_object_end(result);
+	return 0;
+}
+
+static void on_stream_end(void *user)
+{
+	struct control_stream **slot = user;
+	struct server *server = server_of_stream;
+
+	*slot = NULL;
+	server->ended++;
+}
+
+static int verb_stream(void *user, const json_t *request, struct control_stream *stream,
+		       char **ret_error)
+{
+	struct server *server = user;
+	int i = 0;
+
+	(void)request, (void)ret_error;
+	server_of_stream = server;
+	while (i < SERVER_STREAMS && server->streams[i])
+		i++;
+	if (i == SERVER_STREAMS)
+		return -EMFILE;
+	server->streams[i] = stream;
+	control_stream_on_end(stream, on_stream_end, &server->streams[i]);
+	return 0;
+}
+
 const struct control_verb server_verbs[] = {
-	{"echo", verb_echo}, {"big", verb_big},	    {"refuse", verb_refuse},
-	{"fail", verb_fail}, {"latin", verb_latin}, {"close", verb_close},
-	{NULL, NULL},
+	{"echo", .run = verb_echo},
+	{"big", .run = verb_big},
+	{"refuse", .run = verb_refuse},
+	{"fail", .run = verb_fail},
+	{"latin", .run = verb_latin},
+	{"close", .run = verb_close},
+	{"write", .write = verb_write},
+	{"stream", .stream = verb_stream},
+	{.name = NULL},
 };
 
 static void on_call(uv_async_t *async)

@@ -20,6 +20,8 @@
 #define NOBODY	   65534
 #define MIB	   (1 << 20)
 
+#define SERVER_STREAMS 4
+
 struct server {
 	uv_loop_t loop;
 	uv_async_t call;
@@ -29,13 +31,16 @@ struct server {
 	long value; /* what the job found out */
 	struct control *control;
 	int loop_close; /* what uv_loop_close() returned in the end */
+	struct control_stream *streams[SERVER_STREAMS]; /* open ones */
+	int ended;					/* streams of which the end was told */
 	char dir[64];
 	char path[128];
 };
 
 /*
  * Verbs: "echo" returns what is in "say", "big" a string of "size" bytes; "refuse" fails with a
- * text, "fail" without one, "latin" with one that is not UTF-8; "close" closes the control.
+ * text, "fail" without one, "latin" with one that is not UTF-8; "close" closes the control; "write"
+ * says "text" as text, "stream" begins one of server->streams.
  */
 extern const struct control_verb server_verbs[];
 

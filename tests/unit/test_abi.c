@@ -42,6 +42,8 @@ static const struct {
 	{"shunt_programs", 8, 4, BPF_MAP_TYPE_HASH},
 	{"shunt_control", 4, sizeof(struct shunt_control), BPF_MAP_TYPE_ARRAY},
 	{"shunt_events", 0, 0, BPF_MAP_TYPE_RINGBUF},
+	{"shunt_watch", 0, 0, BPF_MAP_TYPE_RINGBUF},
+	{"shunt_paces", 4, sizeof(struct shunt_pace), BPF_MAP_TYPE_PERCPU_ARRAY},
 };
 
 static struct shunt_bpf *skeleton;
