@@ -16,9 +16,9 @@
 #include "util/cleanup.h"
 #include "verbs.h"
 
-/* One answer is as long as the loop may well wait: some tens of milliseconds. */
-#define FLOWS_PAGE 512	 /* flows in it */
-#define FLOWS_LOOK 16384 /* flows looked at, if few of them are asked for */
+/* One answer is as long as the loop may well wait: a few milliseconds. */
+#define FLOWS_PAGE 1024 /* flows in it */
+#define FLOWS_LOOK 4096 /* flows looked at, if few of them are asked for */
 
 #define FLOWS_BUFFER 65536 /* twice what the kernel gives at a time */
 
@@ -34,38 +34,66 @@ struct flows_reader {
 	unsigned int id;
 	struct flow_filter filter;
 	bool users_known;
-	struct shunt_user *users; /* by socket */
+	struct flows_records *scan; /* for them, while it goes on */
+	struct shunt_user *users;   /* by socket, once known */
 	size_t n_users;
+	size_t allocated_users;
 	struct flows_records records;
 };
+
+/* Reads on: how many bytes more, 0 at the end, or negative errno. */
+static ssize_t flows_read(struct flows_records *records)
+{
+	ssize_t n;
+
+	memmove(records->buffer, records->buffer + records->begin, records->end - records->begin);
+	records->end -= records->begin;
+	records->begin = 0;
+	n = read(records->fd, records->buffer + records->end,
+		 sizeof(records->buffer) - records->end);
+	if (n < 0)
+		return -errno;
+	records->end += n;
+	return n;
+}
+
+/* The next record that has been read, or NULL. */
+static const void *flows_take_record(struct flows_records *records, size_t size)
+{
+	const void *record = records->buffer + records->begin;
+
+	if (records->end - records->begin < size)
+		return NULL;
+	records->begin += size;
+	return record;
+}
 
 /* Returns the next record, or NULL at the end, which is *@ret_error = 0, or on failure. */
 static const void *flows_next(struct flows_records *records, size_t size, int *ret_error)
 {
 	const void *record;
+	ssize_t n;
 
 	*ret_error = 0;
-	while (records->end - records->begin < size) {
-		ssize_t n;
-
-		memmove(records->buffer, records->buffer + records->begin,
-			records->end - records->begin);
-		records->end -= records->begin;
-		records->begin = 0;
-		n = read(records->fd, records->buffer + records->end,
-			 sizeof(records->buffer) - records->end);
+	while (!(record = flows_take_record(records, size))) {
+		n = flows_read(records);
 		/* EAGAIN: it has looked at a million things, and none was to be told. */
-		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		if (n == -EAGAIN || n == -EINTR)
 			continue;
 		if (n < 0)
-			*ret_error = -errno;
+			*ret_error = n;
 		if (n <= 0)
 			return NULL;
-		records->end += n;
 	}
-	record = records->buffer + records->begin;
-	records->begin += size;
 	return record;
+}
+
+static struct flows_records *flows_records_free(struct flows_records *records)
+{
+	if (records && records->fd >= 0)
+		close(records->fd);
+	free(records);
+	return NULL;
 }
 
 static int flows_compare_users(const void *a, const void *b)
@@ -75,61 +103,72 @@ static int flows_compare_users(const void *a, const void *b)
 	return (one->sock > other->sock) - (one->sock < other->sock);
 }
 
-/* Who has which socket open. A scan of all files of the host: only if somebody wants to know. */
-static int flows_read_users(struct flows_reader *reader, const struct loader *loader)
+static int flows_add_user(struct flows_reader *reader, const struct shunt_user *user)
 {
-	_cleanup_free_ struct flows_records *records = malloc(sizeof(*records));
+	size_t wanted = reader->allocated_users ? 2 * reader->allocated_users : 256;
+	void *users;
+
+	if (reader->n_users == reader->allocated_users) {
+		users = reallocarray(reader->users, wanted, sizeof(*user));
+		if (!users)
+			return -ENOMEM;
+		reader->users = users;
+		reader->allocated_users = wanted;
+	}
+	reader->users[reader->n_users++] = *user;
+	return 0;
+}
+
+/* Who has which socket open: a scan of all files of the host, only if somebody wants to know. */
+static int flows_begin_users(struct flows_reader *reader, const struct loader *loader)
+{
+	reader->scan = malloc(sizeof(*reader->scan));
+	if (!reader->scan)
+		return -ENOMEM;
+	reader->scan->begin = reader->scan->end = 0;
+	reader->scan->fd = loader_open_users(loader);
+	return reader->scan->fd < 0 ? reader->scan->fd : 0;
+}
+
+/* Goes on with the scan by as much as the kernel gives at a time. */
+static int flows_go_on_with_users(struct flows_reader *reader)
+{
+	ssize_t n = flows_read(reader->scan);
 	const struct shunt_user *user;
-	size_t allocated = 0;
 	int r = 0;
 
+	if (n == -EAGAIN || n == -EINTR)
+		return 0;
+	while (n > 0 && !r && (user = flows_take_record(reader->scan, sizeof(*user))))
+		r = flows_add_user(reader, user);
+	if (n > 0 || r)
+		return r;
+	reader->scan = flows_records_free(reader->scan);
 	reader->users_known = true;
-	if (!records)
-		return -ENOMEM;
-	records->begin = records->end = 0;
-	records->fd = loader_open_users(loader);
-	if (records->fd < 0)
-		return records->fd;
-	while (!r && (user = flows_next(records, sizeof(*user), &r))) {
-		if (reader->n_users == allocated) {
-			size_t wanted = allocated ? 2 * allocated : 256;
-			void *users = reallocarray(reader->users, wanted, sizeof(*user));
-
-			if (!users) {
-				r = -ENOMEM;
-				break;
-			}
-			reader->users = users;
-			allocated = wanted;
-		}
-		reader->users[reader->n_users++] = *user;
-	}
-	close(records->fd);
 	if (reader->n_users)
-		qsort(reader->users, reader->n_users, sizeof(*user), flows_compare_users);
-	return r;
+		qsort(reader->users, reader->n_users, sizeof(*reader->users), flows_compare_users);
+	return n;
 }
 
 /* The process that wrote last. Of an end that did not write, or not since Shunt looks: one that has
- * the socket open. 0: nobody has. */
-static int flows_find_pid(struct flows_reader *reader, const struct loader *loader,
-			  const struct shunt_flow *flow, enum shunt_end_index end, uint32_t *ret)
+ * the socket open. 0: nobody has. -EAGAIN: that has to be found out first. */
+static int flows_find_pid(struct flows_reader *reader, const struct shunt_flow *flow,
+			  enum shunt_end_index end, uint32_t *ret)
 {
 	const struct shunt_user key = {.sock = flow->pair.end[end].sock};
 	const struct shunt_user *user;
-	int r = 0;
 
 	*ret = flow->pair.end[end].pid;
 	/* Without its numbers the socket at that address may be another's. */
 	if (*ret || !flow->tcp[end].state)
 		return 0;
 	if (!reader->users_known)
-		r = flows_read_users(reader, loader);
-	user = r || !reader->n_users ? NULL
-				     : bsearch(&key, reader->users, reader->n_users, sizeof(key),
-					       flows_compare_users);
+		return -EAGAIN;
+	user = reader->n_users ? bsearch(&key, reader->users, reader->n_users, sizeof(key),
+					 flows_compare_users)
+			       : NULL;
 	*ret = user ? user->pid : 0;
-	return r;
+	return 0;
 }
 
 static struct flows_reader *flows_reader_free(struct flows_reader *reader)
@@ -139,6 +178,7 @@ static struct flows_reader *flows_reader_free(struct flows_reader *reader)
 	if (reader->records.fd >= 0)
 		close(reader->records.fd);
 	flow_filter_deinit(&reader->filter);
+	flows_records_free(reader->scan);
 	free(reader->users);
 	free(reader);
 	return NULL;
@@ -173,13 +213,12 @@ static void flows_put(struct flows *flows, struct flows_reader *reader)
 static int flows_add(struct flows_reader *reader, struct flow_names *names,
 		     const struct shunt_flow *record, struct writer *writer, size_t *n)
 {
-	const struct loader *loader = names->agent->loader;
-	struct flow flow;
+	struct flow flow = {};
 	int r = 0;
 
 	flow_resolve(names, record, &flow);
 	for (int end = 0; !r && end < SHUNT_ENDS; end++)
-		r = flows_find_pid(reader, loader, record, end, &flow.pids[end]);
+		r = flows_find_pid(reader, record, end, &flow.pids[end]);
 	if (r || !flow_filter_wants(&reader->filter, &flow))
 		return r;
 	writer_object(writer, NULL);
@@ -190,8 +229,8 @@ static int flows_add(struct flows_reader *reader, struct flow_names *names,
 }
 
 /* *@ret_more: there may be more. */
-static int flows_read_page(struct flows_reader *reader, struct agent *agent, struct writer *writer,
-			   bool *ret_more)
+static int flows_write_page(struct flows_reader *reader, struct agent *agent, struct writer *writer,
+			    bool *ret_more)
 {
 	const struct shunt_flow *flow = NULL;
 	struct flow_names names;
@@ -206,8 +245,26 @@ static int flows_read_page(struct flows_reader *reader, struct agent *agent, str
 		r = flows_add(reader, &names, flow, writer, &n);
 	}
 	flow_names_deinit(&names);
+	if (r == -EAGAIN) { /* it is the first one of the next page, or the one after */
+		reader->records.begin -= sizeof(*flow);
+		r = flows_begin_users(reader, agent->loader);
+	}
 	*ret_more = flow;
 	return r;
+}
+
+/* A page may be empty, and not the last: while it is found out who has which socket open. */
+static int flows_read_page(struct flows_reader *reader, struct agent *agent, struct writer *writer,
+			   bool *ret_more)
+{
+	int r = 0;
+
+	*ret_more = true;
+	if (reader->scan)
+		r = flows_go_on_with_users(reader);
+	if (r || reader->scan)
+		return r;
+	return flows_write_page(reader, agent, writer, ret_more);
 }
 
 static int flows_begin(struct agent *agent, const json_t *request, struct flows_reader **ret,

@@ -110,13 +110,12 @@ static int client_understand(const char *line, json_t **ret_result)
 	return -EREMOTEIO;
 }
 
-/* The first answer; the connection stays open as *@ret_stream. */
-static int client_begin(const char *socket_path, json_t *request, json_t **ret_result,
-			FILE **ret_stream)
+/* The first answer as it came; the connection stays open as *@ret_stream. */
+static int client_begin_text(const char *socket_path, json_t *request, char **ret_line,
+			     FILE **ret_stream)
 {
 	_cleanup_(cleanup_json_decref) json_t *owned = request;
 	_cleanup_free_ char *question = owned ? json_dumps(owned, JSON_COMPACT) : NULL;
-	_cleanup_free_ char *line = NULL;
 	_cleanup_fclose_ FILE *stream = NULL;
 	_cleanup_close_ int fd = -1;
 	size_t len;
@@ -136,12 +135,38 @@ static int client_begin(const char *socket_path, json_t *request, json_t **ret_r
 	if (!stream)
 		return client_connect_error(socket_path, errno);
 	fd = -1;
-	r = client_receive(stream, &line);
-	if (r < 0)
-		return r;
-	r = client_understand(line, ret_result);
+	r = client_receive(stream, ret_line);
 	if (r == 0)
 		*ret_stream = TAKE_PTR(stream);
+	return r;
+}
+
+static int client_begin(const char *socket_path, json_t *request, json_t **ret_result,
+			FILE **ret_stream)
+{
+	_cleanup_fclose_ FILE *stream = NULL;
+	_cleanup_free_ char *line = NULL;
+	int r = client_begin_text(socket_path, request, &line, &stream);
+
+	if (r == 0)
+		r = client_understand(line, ret_result);
+	if (r == 0)
+		*ret_stream = TAKE_PTR(stream);
+	return r;
+}
+
+int client_ask_text(const char *socket_path, json_t *request, char **ret_line)
+{
+	_cleanup_(cleanup_json_decref) json_t *result = NULL;
+	_cleanup_fclose_ FILE *stream = NULL;
+	_cleanup_free_ char *line = NULL;
+	int r = client_begin_text(socket_path, request, &line, &stream);
+
+	/* Within a string the quotes would be escaped. */
+	if (r == 0 && !strstr(line, "\"ok\":true"))
+		r = client_understand(line, &result);
+	if (r == 0)
+		*ret_line = TAKE_PTR(line);
 	return r;
 }
 

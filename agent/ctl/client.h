@@ -11,6 +11,8 @@
  * what is wrong: no agent, not allowed, or what the agent gave as the reason.
  */
 int client_ask(const char *socket_path, json_t *request, json_t **ret_result);
+/* The same for a long answer: the line as it came, which the caller frees. */
+int client_ask_text(const char *socket_path, json_t *request, char **ret_line);
 /* The same, and returns when the agent has ended the connection as well: it is done by then. */
 int client_ask_last(const char *socket_path, json_t *request, json_t **ret_result);
 /* Does anybody listen there? Says nothing. */

@@ -11,12 +11,13 @@
 
 #include "cmd.h"
 #include "filter.h"
+#include "pages.h"
 
 #define COLUMN_GAP 2 /* as in out.c */
 #define COLUMNS	   ARRAY_SIZE(columns)
 
 struct ranked {
-	json_t *flow;
+	struct pages_item text;
 	json_int_t rank;
 };
 
@@ -288,22 +289,26 @@ static void print_flows(const struct ranked *flows, size_t n)
 		out_of_memory();
 	for (size_t i = 0; i < COLUMNS; i++)
 		widths[i] = strlen(columns[i].title);
-	for (size_t i = 0; i < n; i++)
-		format_cells(flows[i].flow, &cells[i * COLUMNS], widths);
+	for (size_t i = 0; i < n; i++) {
+		_cleanup_json_ json_t *flow =
+			json_loadb(flows[i].text.text, flows[i].text.len, 0, NULL);
+
+		format_cells(flow, &cells[i * COLUMNS], widths);
+	}
 	choose_columns(widths, chosen);
 	print_table(cells, n * COLUMNS, chosen);
 	for (size_t i = 0; i < n; i++) /* the first holds the whole row */
 		free(cells[i * COLUMNS]);
 }
 
-static json_int_t rank_age(const json_t *flow)
+static json_int_t rank_age(const struct pages_item *flow)
 {
-	return number(flow, "age_s");
+	return pages_sum(flow, "age_s");
 }
 
-static json_int_t rank_bytes(const json_t *flow)
+static json_int_t rank_bytes(const struct pages_item *flow)
 {
-	return number_both(flow, "bytes_spliced") + number_both(flow, "bytes_tcp");
+	return pages_sum(flow, "bytes_spliced") + pages_sum(flow, "bytes_tcp");
 }
 
 /* The most first. */
@@ -314,34 +319,39 @@ static int compare(const void *a, const void *b)
 	return (one->rank < other->rank) - (one->rank > other->rank);
 }
 
-static int show(const struct ctl *ctl, json_t *request, json_int_t (*rank)(const json_t *flow))
+/* An object a line, as the agent has written it. */
+static void print_json(const struct ranked *flows, size_t n)
 {
-	_cleanup_json_ json_t *flows = json_array(), *array = json_array();
-	_cleanup_free_ struct ranked *sorted = NULL;
-	size_t n;
+	putchar('[');
+	for (size_t i = 0; i < n; i++) {
+		fputs(i ? ",\n" : "\n", stdout);
+		fwrite(flows[i].text.text, 1, flows[i].text.len, stdout);
+	}
+	puts(n ? "\n]" : "]");
+}
 
-	if (cmd_fetch_flows(ctl, request, flows) < 0)
+static int show(const struct ctl *ctl, json_t *request,
+		json_int_t (*rank)(const struct pages_item *flow))
+{
+	_cleanup_(pages_deinit) struct pages pages;
+	_cleanup_free_ struct ranked *sorted = NULL;
+
+	if (pages_fetch(ctl->socket, "flows", "flows", request, &pages) < 0)
 		return EXIT_FAILURE;
-	n = json_array_size(flows);
-	sorted = calloc(n + 1, sizeof(*sorted));
+	sorted = calloc(pages.n + 1, sizeof(*sorted));
 	if (!sorted)
 		out_of_memory();
-	for (size_t i = 0; i < n; i++) {
-		sorted[i].flow = json_array_get(flows, i);
-		sorted[i].rank = rank(sorted[i].flow);
-	}
-	qsort(sorted, n, sizeof(*sorted), compare);
-	if (!ctl->json) {
-		print_flows(sorted, n);
-		return EXIT_SUCCESS;
-	}
-	for (size_t i = 0; i < n; i++)
-		json_array_append(array, sorted[i].flow);
-	out_json(stdout, array);
+	for (size_t i = 0; i < pages.n; i++)
+		sorted[i] = (struct ranked){pages.items[i], rank(&pages.items[i])};
+	qsort(sorted, pages.n, sizeof(*sorted), compare);
+	if (ctl->json)
+		print_json(sorted, pages.n);
+	else
+		print_flows(sorted, pages.n);
 	return EXIT_SUCCESS;
 }
 
-static int take_sort(json_int_t (**ret_rank)(const json_t *flow))
+static int take_sort(json_int_t (**ret_rank)(const struct pages_item *flow))
 {
 	if (strcmp(optarg, "bytes") == 0) {
 		*ret_rank = rank_bytes;
@@ -359,8 +369,8 @@ int cmd_flows(const struct ctl *ctl, int argc, char **argv)
 		{"sort", required_argument, NULL, 't'},
 		{NULL, 0, NULL, 0},
 	};
-	_cleanup_json_ json_t *request = json_pack("{s:s}", "verb", "flows");
-	json_int_t (*rank)(const json_t *flow) = rank_age;
+	_cleanup_json_ json_t *request = json_object();
+	json_int_t (*rank)(const struct pages_item *flow) = rank_age;
 	int option, r = 0;
 
 	optind = 0; /* begin anew: main has read the options before the command */

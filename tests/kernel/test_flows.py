@@ -12,9 +12,10 @@ import subprocess
 import termios
 
 from case import FAR4, FAR6, PORT, SOON, TCP4, Case, Refused, main
+from flow_table import FIRST_PORT, FlowTable
 from sandbox import DEADLINE, wait_until
 
-PAGE = 512  # flows in one answer at most
+PAGE = 1024  # flows in one answer at most
 READERS = 8  # answers under way at a time
 DIRECTIONS = "client_to_server", "server_to_client"
 # Why nothing is spliced where splice = off.
@@ -44,10 +45,14 @@ class FlowsCase(Case):
 
     def flows(self, **filters):
         """All of them, page after page."""
-        answer = self.agent.ask("flows", **filters)
+        return self.rest(self.agent.ask("flows", **filters))
+
+    def rest(self, answer):
+        """Those of a page, and of all after it."""
         flows = answer["flows"]
         while answer["next"] is not None:
             answer = self.agent.ask("flows", next=answer["next"])
+            self.assertLessEqual(len(answer["flows"]), PAGE)
             flows += answer["flows"]
         return flows
 
@@ -306,15 +311,37 @@ class Pages(FlowsCase):
         self.assertEqual(len(flows), count)
         self.assertEqual({flow["dialled"] for flow in flows}, dialled)
         self.assertEqual(len(self.shuntctl_json()), count)
-        self.expect_answers_to_be_dropped()
+        self.expect_answers_to_be_dropped(count)
 
-    def expect_answers_to_be_dropped(self):
+    def expect_answers_to_be_dropped(self, count):
         """Who never comes back for the rest keeps nobody from asking."""
-        begun = [self.agent.ask("flows")["next"] for _ in range(READERS + 1)]
+        begun = [self.agent.ask("flows") for _ in range(READERS + 1)]
         with self.assertRaisesRegex(Refused, "ask again"):
-            self.agent.ask("flows", next=begun[0])
-        for number in begun[1:]:
-            self.assertEqual(len(self.agent.ask("flows", next=number)["flows"]), PAGE)
+            self.agent.ask("flows", next=begun[0]["next"])
+        for answer in begun[1:]:
+            self.assertEqual(len(self.rest(answer)), count)
+
+
+class Many(FlowsCase):
+    mesh = {"splice": "off"}
+    count = 50_000
+
+    def sources(self, *arguments):
+        return [int(flow["client"]["address"].rpartition(":")[2]) - FIRST_PORT
+                for flow in self.shuntctl_json(*arguments)]
+
+    def test_many(self):
+        cgroups = self.world.app.cgroup, self.world.proxy.cgroup
+        table = self.keep(FlowTable(self.agent, cgroups))
+        table.fill(self.count)
+        everything = list(range(self.count))
+        self.assertEqual(sorted(self.sources()), everything)
+        by_bytes = self.sources("--sort", "bytes")
+        self.assertEqual(by_bytes, everything[::-1])
+        self.assertEqual(self.sources("--port", str(FIRST_PORT + 7)), [7])
+        self.assertEqual(self.sources("--state", "left"), [])
+        done = self.shuntctl("flows", stdout=subprocess.PIPE)
+        self.assertEqual(done.stdout.count("\n"), self.count + 1)
 
 
 class Table(FlowsCase):

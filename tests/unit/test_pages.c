@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Answers that come page after page, and are not made objects of.
+ * Reads from: a socket on which a thread plays the agent.
+ * Writes to: that socket, in a directory of its own below /tmp.
+ */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cmocka.h>
+
+#include "capture.h"
+#include "ctl/pages.h"
+#include "util/cleanup.h"
+
+struct agent {
+	char dir[64];
+	char path[96];
+	int fd;
+	const char *const *answers; /* one for each question; ends with NULL */
+	char questions[1024];
+};
+
+static int setup(void **state)
+{
+	struct agent *agent = calloc(1, sizeof(*agent));
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+	strcpy(agent->dir, "/tmp/shunt-test-pages-XXXXXX");
+	assert_non_null(mkdtemp(agent->dir));
+	snprintf(agent->path, sizeof(agent->path), "%s/control.sock", agent->dir);
+	agent->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	strcpy(address.sun_path, agent->path);
+	assert_int_equal(bind(agent->fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(agent->fd, 1), 0);
+	*state = agent;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct agent *agent = *state;
+
+	close(agent->fd);
+	unlink(agent->path);
+	rmdir(agent->dir);
+	free(agent);
+	return 0;
+}
+
+static void *play(void *arg)
+{
+	struct agent *agent = arg;
+	size_t asked = 0;
+
+	for (const char *const *answer = agent->answers; *answer; answer++) {
+		_cleanup_close_ int fd = accept(agent->fd, NULL, NULL);
+		ssize_t n =
+			recv(fd, agent->questions + asked, sizeof(agent->questions) - asked - 1, 0);
+
+		asked += n > 0 ? n : 0;
+		agent->questions[asked] = '\0';
+		send(fd, *answer, strlen(*answer), MSG_NOSIGNAL);
+	}
+	return NULL;
+}
+
+/* Returns what shuntctl says on stderr. */
+static const char *fetch(struct agent *agent, const char *const *answers, int *ret,
+			 struct pages *pages)
+{
+	static struct capture capture;
+	pthread_t thread;
+
+	agent->answers = answers;
+	assert_int_equal(pthread_create(&thread, NULL, play, agent), 0);
+	capture_begin(&capture);
+	*ret = pages_fetch(agent->path, "list", "items", json_pack("{s:i}", "pid", 1), pages);
+	capture_end(&capture);
+	pthread_join(thread, NULL);
+	return capture.text;
+}
+
+static void assert_item(const struct pages *pages, size_t i, const char *text)
+{
+	assert_true(i < pages->n);
+	assert_int_equal(pages->items[i].len, strlen(text));
+	assert_memory_equal(pages->items[i].text, text, strlen(text));
+}
+
+static void test_pages(void **state)
+{
+	static const char *const answers[] = {
+		"{\"ok\":true,\"result\":{\"items\":[{\"a\":1},{\"b\":{\"c\":[{}]}}],\"next\":7}}\n",
+		"{\"ok\":true,\"result\":{\"items\":[],\"next\":8}}\n",
+		"{\"ok\":true,\"result\":{\"items\":[{\"d\":\"}\\\"]\\\\\"}],\"next\":null}}\n",
+		NULL,
+	};
+	_cleanup_(pages_deinit) struct pages pages;
+	struct agent *agent = *state;
+	int r;
+
+	assert_string_equal(fetch(agent, answers, &r, &pages), "");
+	assert_int_equal(r, 0);
+	assert_int_equal(pages.n, 3);
+	assert_item(&pages, 0, "{\"a\":1}");
+	assert_item(&pages, 1, "{\"b\":{\"c\":[{}]}}");
+	assert_item(&pages, 2, "{\"d\":\"}\\\"]\\\\\"}");
+	assert_string_equal(agent->questions, "{\"pid\":1,\"verb\":\"list\"}\n"
+					      "{\"verb\":\"list\",\"next\":7}\n"
+					      "{\"verb\":\"list\",\"next\":8}\n");
+}
+
+static void test_none(void **state)
+{
+	static const char *const answers[] = {
+		"{\"ok\":true,\"result\":{\"items\":[],\"next\":null}}\n",
+		NULL,
+	};
+	_cleanup_(pages_deinit) struct pages pages;
+	int r;
+
+	assert_string_equal(fetch(*state, answers, &r, &pages), "");
+	assert_int_equal(r, 0);
+	assert_int_equal(pages.n, 0);
+}
+
+static void test_refused(void **state)
+{
+	static const char *const answers[] = {
+		"{\"ok\":true,\"result\":{\"items\":[{}],\"next\":7}}\n",
+		"{\"ok\":false,\"error\":\"ask \\\"ok\\\":true again\"}\n",
+		NULL,
+	};
+	_cleanup_(pages_deinit) struct pages pages;
+	int r;
+
+	assert_string_equal(fetch(*state, answers, &r, &pages),
+			    "shuntctl: ask \"ok\":true again\n");
+	assert_true(r < 0);
+}
+
+static void test_not_understood(void **state)
+{
+	static const char *const answers[][2] = {
+		{"{\"ok\":true,\"result\":null}\n"},
+		{"{\"ok\":true,\"result\":{\"others\":[],\"next\":null}}\n"},
+		{"{\"ok\":true,\"result\":{\"items\":[7],\"next\":null}}\n"},
+		{"{\"ok\":true,\"result\":{\"items\":[{],\"next\":null}}\n"},
+		{"{\"ok\":true,\"result\":{\"items\":[{\"a\":\"}],\"next\":null}}\n"},
+		{"{\"ok\":true,\"result\":{\"items\":[{\"a\":\"\\\n"},
+		{"{\"ok\":true,\"result\":{\"items\":[{}]}}\n"},
+		{"{\"ok\":true,\"result\":{\"items\":[{}],\"next\":x}}\n"},
+		{"{\"ok\":true,\"result\":{\"items\":[{}],\"next\":7\n"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(answers); i++) {
+		_cleanup_(pages_deinit) struct pages pages;
+		int r;
+
+		assert_string_equal(fetch(*state, answers[i], &r, &pages),
+				    "shuntctl: what the agent answers is not understood\n");
+		assert_true(r < 0);
+	}
+}
+
+static void test_sum(void **state)
+{
+	static const char text[] = "{\"n\":5,\"s\":\"\\\"n\\\":7\",\"o\":{\"n\":6,\"nn\":8},"
+				   "\"m\":9}{\"n\":100}";
+	struct pages_item item = {text, strlen(text) - strlen("{\"n\":100}")};
+
+	(void)state;
+	assert_int_equal(pages_sum(&item, "n"), 11);
+	assert_int_equal(pages_sum(&item, "m"), 9);
+	assert_int_equal(pages_sum(&item, "k"), 0);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(test_pages),	    TEST(test_none),
+		TEST(test_refused),	    TEST(test_not_understood),
+		cmocka_unit_test(test_sum),
+	};
+
+	return cmocka_run_group_tests_name("pages", tests, NULL, NULL);
+}
