@@ -302,6 +302,13 @@ static void metrics_add_counters(struct metrics_text *text, const uint64_t *coun
 #undef X
 	};
 
+	metrics_family(text, METRICS_COUNTER, "shunt_closed_connections",
+		       "Connections that are over, and why they were not spliced in the end.");
+	for (size_t i = 0; i < SHUNT_REASON_MAX; i++) {
+		const struct metrics_label labels[] = {{"reason", metrics_reasons[i]}, {}};
+
+		metrics_sample(text, labels, counters[SHUNT_COUNTER_closed_none + i]);
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
 		switch (all[i].counter) {
 		case SHUNT_COUNTER_splice_messages:

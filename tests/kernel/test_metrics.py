@@ -231,6 +231,8 @@ class Counters(MetricsCase):
                 value = metrics.total(HOOKS[hook], outcome=outcome)
             elif name == "splice_plain_none":
                 value = 0
+            elif hook == "closed":
+                value = metrics.total("shunt_closed_connections_total", reason=outcome)
             elif reason != name and reason not in ("bytes", "messages"):
                 value = metrics.total("shunt_plain_connections_total", reason=reason)
             else:
