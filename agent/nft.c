@@ -347,7 +347,7 @@ static void nft_on_timer(uv_timer_t *timer)
 }
 
 /* A process may enter its network namespace some time after its cgroup, and nothing tells. */
-static void nft_look_soon(struct nft *nft)
+void nft_look_soon(struct nft *nft)
 {
 	nft->wait_ms = NFT_WAIT_MIN_MS;
 	uv_timer_start(&nft->timer, nft_on_timer, nft->wait_ms, 0);

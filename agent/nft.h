@@ -32,6 +32,8 @@ void nft_close(struct nft *nft);
  * -errno.
  */
 int nft_apply(struct nft *nft, const struct policy *policy);
+/* Looks for namespaces in a moment: somebody is about to enter a cgroup. */
+void nft_look_soon(struct nft *nft);
 /* Removes the tables and looks for namespaces no more. 0 or -errno. */
 int nft_remove(struct nft *nft);
 

@@ -389,6 +389,8 @@ static int verbs_classify(void *user, const json_t *request, json_t **ret_result
 	if (!path)
 		return -ENOMEM;
 	node = enrol_find(agent->enrol, path);
+	if (agent->nft)
+		nft_look_soon(agent->nft);
 	if (node)
 		return verbs_done(verbs_cgroup(agent, node), ret_result);
 	return verbs_done(json_pack("{s:o, s:I, s:s, s:n, s:n}", "path", verbs_text(path), "id",
@@ -471,6 +473,10 @@ static int verbs_explain(void *user, const json_t *request, json_t **ret_result,
 	steps = json_array();
 	for (size_t i = 0; i < answer.n_steps; i++)
 		json_array_append_new(steps, json_string(answer.steps[i]));
+	if (agent->nft && answer.outcome == SHUNT_OUTCOME_bypassed_sidecar_down) {
+		json_array_append_new(steps, json_string("rules of nftables cannot bypass"));
+		answer.outcome = SHUNT_OUTCOME_refused_sidecar_down;
+	}
 	if (!covered)
 		json_array_append_new(steps, json_string("no program of Shunt is attached at or "
 							 "above this cgroup"));

@@ -73,7 +73,8 @@ rules() # [LINE…]: the configuration
 	sed -i 's/^log_level = .*/&\nfallback = nftables/' "$DIR/shunt.ini"
 }
 
-relay_start -v
+LISTENERS=(-l "$APP4:15006" -l "[$APP6]:15006")
+relay_start -v "${LISTENERS[@]}"
 rules
 shuntd_start_poor
 expect "the rung" nftables "$(status rung)"
@@ -149,23 +150,19 @@ ctl reload >/dev/null
 expect "excluded by address since the reload" 0 "$(relayed_by fetch "$SRV4")"
 expect "but not this family" 1 "$(relayed_by fetch "[$SRV6]")"
 mkdir "$CGROUP_ROOT$CG/app/out" "$CGROUP_ROOT$CG/app/in"
-known() # WORDS: are they in the table?
+let_go() # COUNT of cgroups that the table lets go: the sidecar's is one
 {
-	nsenter --net="/run/netns/$APP" nft list table inet shunt | grep -q "$1"
+	[ "$(nsenter --net="/run/netns/$APP" nft list table inet shunt | grep -o ' : return' | wc -l)" = "$1" ]
 }
 within() # CGROUP
 {
 	(enter "$1" "$APP" curl -sS -m 5 -o /dev/null -w '%{http_code}\n' "http://[$SRV6]/hello")
 }
-wait_for 10 "the rules know the cgroup that came" known app/out
+wait_for 20 "the rules know the cgroup that came" let_go 2
 expect "taken out by '!'" 0 "$(relayed_by within app/out)"
 expect "one below is what it is" 1 "$(relayed_by within app/in)"
 rmdir "$CGROUP_ROOT$CG/app/out"
-gone()
-{
-	! known ': return,' # of the sidecar there is one, and it is the last
-}
-wait_for 10 "the rules forget the cgroup that went" gone
+wait_for 20 "the rules forget the cgroup that went" let_go 1
 before=$(ruleset "$APP")
 echo "fallback = none" >>"$DIR/shunt.ini"
 expect_failure 1 ctl reload >/dev/null
@@ -182,6 +179,15 @@ refused() # HOST: is there nobody to connect to? curl says so by 7.
 }
 refused "$SRV4:81" || fail "a port that is not included does not go to the server itself"
 
+rules
+sed -i "s/^tcp_redirect = .*/tcp_redirect = $APP4:15006, [$APP6]:15006/" "$DIR/shunt.ini"
+ctl reload >/dev/null
+expect "a sidecar that is not on loopback" 1 "$(relayed_by fetch "$SRV4")"
+expect "nor over IPv6" 1 "$(relayed_by fetch "[$SRV6]")"
+grep -c "original $SRV4" "$DIR/relay.log" >/dev/null || fail "the sidecar was not told: $(cat "$DIR/relay.log")"
+rules "on_sidecar_down = bypass" "include_ports = 80"
+ctl reload >/dev/null
+
 # Who flushes all rules is made good.
 nsenter --net="/run/netns/$APP" nft delete table inet shunt
 wait_for 20 "a table that was removed is back" tabled "$APP"
@@ -192,6 +198,12 @@ stop relay || true
 refused "$SRV4" || fail "without a sidecar: not refused"
 echo "ok: without a sidecar connections are refused"
 spawn keeper app "$APP" sleep infinity
+outcome() # NAME of a process
+{
+	ctl -j explain "${PIDS[$1]}" "$SRV4:80" | sed -n 's/.*"outcome": "\(.*\)".*/\1/p'
+}
+wait_for 10 "explain says so" eval '[ "$(outcome keeper)" = refused_sidecar_down ]'
+expect "explain, of the sidecar" sidecar "$(outcome dnstcp)"
 relay_start -v
 expect "used as soon as it listens" 1 "$(relayed_by fetch "$SRV4")"
 
