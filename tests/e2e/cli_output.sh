@@ -93,8 +93,8 @@ done
 holds "$(ctl meshes)" "127.0.0.1:15001, [::1]:15001"
 expect "meshes -j" "[('test', 1, 1, 'refuse')]" "$(ctl -j meshes |
 	json '[(m["name"], m["members"], m["sidecars"], m["on_sidecar_down"]) for m in o]')"
-holds "$(ctl cgroups)" "shunt.ini:8: cgroups = $CG/app"
-holds "$(ctl cgroups -a)" "shunt.ini:9: sidecar_cgroups = $CG/proxy"
+holds "$(ctl cgroups)" "shunt.ini:9: cgroups = $CG/app"
+holds "$(ctl cgroups -a)" "shunt.ini:10: sidecar_cgroups = $CG/proxy"
 expect "cgroups -j" "member sidecar" \
 	"$(ctl -j cgroups | json '" ".join(sorted(c["role"] for c in o))')"
 expect "cgroups -j has the id" "$(stat -c %i "$CGROUP_ROOT$CG/app")" \
@@ -123,17 +123,17 @@ explains() # OUTCOME RULE CGROUP PROTOCOL ADDRESS PORT; RULE is the end of the r
 		"$(counters_changed "$DIR/before" | grep -o '^connect_[^ ]*' | grep -v '^connect_seen$')"
 }
 spawn dns proxy "$APP" socat -u UDP4-RECV:15053,bind=127.0.0.1 STDOUT
-explains redirected "shunt.ini:10: tcp_redirect = 127.0.0.1:15001" app tcp "$SRV4" 80
-explains redirected "shunt.ini:10: tcp_redirect = [::1]:15001" app tcp "$SRV6" 80
+explains redirected "shunt.ini:11: tcp_redirect = 127.0.0.1:15001" app tcp "$SRV4" 80
+explains redirected "shunt.ini:11: tcp_redirect = [::1]:15001" app tcp "$SRV6" 80
 explains redirected "dns_redirect = 127.0.0.1:15053" app udp "$SRV4" 53
 explains no_address "" app udp "$SRV6" 53
 explains not_dns "" app udp "$SRV4" 80
 explains loopback "" app tcp 127.0.0.1 80
 explains loopback "" app tcp ::1 80
-explains excluded_cidr "shunt.ini:13: exclude_cidrs = 10.83.0.64/26" app tcp 10.83.0.70 80
-explains excluded_cidr "shunt.ini:14: exclude_cidrs = fd83:0:0:9::/64" app tcp fd83:0:0:9::1 80
-explains excluded_port "shunt.ini:15: exclude_ports = 85" app tcp "$SRV4" 85
-explains excluded_port "shunt.ini:16: exclude_ports = 88-89" app tcp "$SRV4" 89
+explains excluded_cidr "shunt.ini:14: exclude_cidrs = 10.83.0.64/26" app tcp 10.83.0.70 80
+explains excluded_cidr "shunt.ini:15: exclude_cidrs = fd83:0:0:9::/64" app tcp fd83:0:0:9::1 80
+explains excluded_port "shunt.ini:16: exclude_ports = 85" app tcp "$SRV4" 85
+explains excluded_port "shunt.ini:17: exclude_ports = 88-89" app tcp "$SRV4" 89
 explains not_included "" app tcp "$SRV4" 91
 
 spawn sleeper app "$APP" setpriv --reuid 4711 --clear-groups sleep 100

@@ -8,6 +8,8 @@ import re
 import select
 import socket
 import subprocess
+import tempfile
+import unittest.mock
 
 from case import FAR4, SOON, Case, Refused, family_of, main
 from sandbox import DEADLINE, set_patience, wait_until
@@ -173,21 +175,35 @@ class Health(MetricsCase):
         self.agent.reload()
         self.assertEqual(self.scrape().get("shunt_config_last_reload_successful"), 1)
 
-    def test_rung_off(self):
-        """An agent that can do nothing at all says so."""
-        plain = f"{self.world.directory}/plain"
-        os.mkdir(plain)
+    def scrape_without_bpffs(self, withheld):
+        """What an agent says that cannot pin programs, and lacks @withheld too."""
+        plain = tempfile.mkdtemp(dir=self.world.directory)
+        poor = {"SHUNT_WITHHOLD": withheld,
+                "LD_PRELOAD": f"{self.world.build}/tests/libshunt-withhold.so"}
         self.agent.detach()
         self.agent.settings |= {"fallback": "off", "pin_dir": f"{plain}/shunt"}
         self.agent.configure()
-        with self.world.far.netns.inside():
+        with self.world.far.netns.inside(), unittest.mock.patch.dict(os.environ, poor):
             self.agent.start()
         try:
-            metrics = self.scrape()
+            return self.scrape()
         finally:
+            self.agent.detach()
             del self.agent.settings["fallback"], self.agent.settings["pin_dir"]
             self.agent.configure()
             self.restart()
+
+    def test_rung_nftables(self):
+        """Redirected by rules there are cgroups, and no counters."""
+        metrics = self.scrape_without_bpffs("")
+        self.assertEqual(metrics.get("shunt_rung", rung="nftables"), 1)
+        self.assertEqual(metrics.get("shunt_rung", rung="off"), 0)
+        self.assertEqual(metrics.get("shunt_config_last_reload_successful"), 1)
+        self.assertGreater(metrics.get("shunt_cgroups", mesh="test", role="member"), 0)
+
+    def test_rung_off(self):
+        """An agent that can do nothing at all says so."""
+        metrics = self.scrape_without_bpffs("netfilter")
         self.assertEqual(metrics.get("shunt_rung", rung="off"), 1)
         self.assertEqual(metrics.get("shunt_rung", rung="redirect"), 0)
         self.assertEqual(metrics.get("shunt_config_last_reload_successful"), 0)
