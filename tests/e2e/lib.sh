@@ -240,7 +240,7 @@ shuntd_start()
 {
 	local end=$((SECONDS + 20))
 	[ -e "$DIR/shunt.ini" ] || config_write </dev/null
-	spawn shuntd host - "$BUILD/agent/shuntd" -c "$DIR/shunt.ini"
+	spawn shuntd host "${SHUNTD_NETNS:--}" "$BUILD/agent/shuntd" -c "$DIR/shunt.ini"
 	until ctl status >/dev/null 2>&1; do
 		running shuntd || fail "shuntd ended: $(tail -n 3 "$DIR/shuntd.log")"
 		[ "$SECONDS" -lt "$end" ] || fail "shuntd does not answer"
