@@ -291,6 +291,8 @@ static void test_slow(void **state)
 		assert_status(world, "GET /hello" END, "200");
 	say(half, "lo" END);
 	assert_true(hear(world, half, buffer, sizeof(buffer)) > 0);
+	say(silent, "GET /hello" END);
+	assert_true(hear(world, silent, buffer, sizeof(buffer)) > 0);
 	while ((n = hear(world, large, buffer, sizeof(buffer))) > 0)
 		got += n;
 	assert_true(got > LARGE);
