@@ -337,7 +337,7 @@ static int metrics_add_row(void *user, const char *mesh, const struct shunt_stat
 	return 0;
 }
 
-/* What there is only where something is redirected. */
+/* What there is only where programs are loaded. */
 static int metrics_add_kernel(struct metrics_text *text, const struct agent *agent)
 {
 	const struct maps *maps = loader_maps(agent->loader);
@@ -372,6 +372,10 @@ int metrics_page(void *user, const struct http_request *request, struct http_ans
 		return -ENOMEM;
 	metrics_add_agent(&text, agent);
 	metrics_add_process(&text);
+	if (agent->nft)
+		metrics_one(&text, "shunt_nftables_namespaces",
+			    "Network namespaces that have the tables of the rung nftables.",
+			    nft_namespaces(agent->nft));
 	if (agent->enrol)
 		r = metrics_add_cgroups(&text, agent);
 	if (!agent->off)
