@@ -30,6 +30,8 @@ expected=$(sort <<-END
 	$prefix/share/man/man5/shunt.ini.5
 	$prefix/share/man/man8/shuntctl.8
 	$prefix/share/man/man8/shuntd.8
+	$prefix/share/shunt/grafana/shunt.json
+	$prefix/share/shunt/prometheus/shunt.rules.yml
 END
 )
 
