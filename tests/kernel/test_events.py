@@ -11,7 +11,7 @@ import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from case import FAR4, FAR6, PORT, SOON, TCP4, Case, Refused, attempt, main
+from case import FAR4, FAR6, PORT, TCP4, Case, Refused, attempt, main
 from sandbox import DEADLINE, Place, wait_until
 from semantics import pattern, read_pattern, write
 from splice_case import SpliceCase
@@ -84,7 +84,7 @@ class Listening:
                 if all(event[name] == value for name, value in members.items()):
                     return event
             return None
-        return wait_until(find, f"{kind} {members} is told; so far {stream.events}", SOON)
+        return wait_until(find, f"{kind} {members} is told; so far {stream.events}", DEADLINE)
 
     def moved(self, before):
         after = self.agent.counters()
@@ -108,7 +108,7 @@ class Listening:
             return {kind: (told[kind], counted[kind]) for kind in COUNTED
                     if told[kind] != counted[kind]}
         with contextlib.suppress(AssertionError):
-            wait_until(lambda: not differences(), "all is told", SOON)
+            wait_until(lambda: not differences(), "all is told", DEADLINE)
         self.assertEqual(differences(), {})
         self.assertEqual(sum(event["lost"] for event in stream.events), 0)
 
@@ -119,7 +119,7 @@ class EventsCase(Listening, Case):
     def tearDown(self):
         super().tearDown()
         self.doCleanups()
-        wait_until(lambda: self.agent.pairs() == 0, "no connection is left", SOON)
+        wait_until(lambda: self.agent.pairs() == 0, "no connection is left", DEADLINE)
         self.assert_sums()
 
     def open(self, address=FAR4, port=PORT):
@@ -280,7 +280,7 @@ class Clients(EventsCase):
             before = self.told()
             for sock in self.open():
                 sock.close()
-            wait_until(lambda: self.agent.pairs() == 0, "it is over", SOON)
+            wait_until(lambda: self.agent.pairs() == 0, "it is over", DEADLINE)
             return self.told() == before
         self.assertTrue(is_quiet())
         stream = self.listen_to_events()
@@ -289,7 +289,7 @@ class Clients(EventsCase):
         for sock in ends:
             sock.close()
         stream.close()
-        wait_until(is_quiet, "nothing is told any more", SOON)
+        wait_until(is_quiet, "nothing is told any more", DEADLINE)
 
     def test_client_that_says_something(self):
         stream = self.listen_to_events()
@@ -312,7 +312,7 @@ class Clients(EventsCase):
         wait_until(is_cut_off, "the slow one is cut off")
         self.refuse()
         wait_until(lambda: len(fast.events) == self.moved(before)["events_told"],
-                   "the other has heard all", SOON)
+                   "the other has heard all", DEADLINE)
         slow.sock.settimeout(DEADLINE)
         lines = [json.loads(line) for line in slow.lines]
         self.assertEqual(lines[-1], {
@@ -368,7 +368,7 @@ class Limits(EventsCase):
             return any(event["lost"] for event in stream.events)
         wait_until(is_confessed, "an event says how many were not told before it")
         moved = self.expect_balance(before)
-        wait_until(lambda: len(stream.events) == moved["events_told"], "all have arrived", SOON)
+        wait_until(lambda: len(stream.events) == moved["events_told"], "all have arrived", DEADLINE)
         lost = sum(event["lost"] for event in stream.events)
         self.assertLessEqual(lost, moved["events_limited"] + moved["events_dropped"])
         # Those of other kinds are not held up.
@@ -393,7 +393,7 @@ class Limits(EventsCase):
             return self.moved(before)["events_dropped"]
         wait_until(is_full, "the ring buffer is full", 2 * DEADLINE)
         moved = self.expect_balance(before)
-        wait_until(lambda: len(stream.events) == moved["events_told"], "all have arrived", SOON)
+        wait_until(lambda: len(stream.events) == moved["events_told"], "all have arrived", DEADLINE)
 
 
 class Sums(EventsCase):
@@ -432,7 +432,7 @@ class Sums(EventsCase):
         stream = self.listen_to_events()
         before = self.agent.counters()
         self.load(BATCH)
-        wait_until(lambda: self.agent.pairs() == 0, "all are over", SOON)
+        wait_until(lambda: self.agent.pairs() == 0, "all are over", DEADLINE)
         self.expect_all(stream, before)
         self.assertEqual(self.moved(before)["connect_seen"], BATCH)
         self.assert_sums()
@@ -453,7 +453,7 @@ class Sums(EventsCase):
         self.assert_connected(*kept)
         for sock in kept:
             sock.close()
-        wait_until(lambda: self.agent.pairs() == 0, "all are over", SOON)
+        wait_until(lambda: self.agent.pairs() == 0, "all are over", DEADLINE)
         moved = self.moved(before)
         self.assertEqual(moved["pairs_opened"], 3 * BATCH // 2 + 1)
         self.assertEqual(moved["pairs_closed"], moved["pairs_opened"])
