@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """The manual against the code: keys and their defaults, commands, outcomes, reasons and
-counters are the same in both, and mandoc has no complaint about a page."""
+counters are the same in both, and neither mandoc nor man has a complaint about a page."""
 import os
 import pathlib
 import re
@@ -119,7 +119,7 @@ def check_counters():
 
 def check_lint():
     """False if it could not be done."""
-    if not shutil.which("mandoc"):
+    if not shutil.which("mandoc") or not shutil.which("man"):
         return False
     pages = sorted((TOP / "docs/man").glob("*.[1-9]"))
     expect(pages, "docs/man: no pages")
@@ -127,6 +127,10 @@ def check_lint():
         done = subprocess.run(["mandoc", "-Tlint", "-Wwarning", page.name], cwd=page.parent,
                               capture_output=True, text=True, check=False)
         expect(not done.stdout + done.stderr, (done.stdout + done.stderr).strip())
+        done = subprocess.run(["man", "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z", page.name],
+                              cwd=page.parent, capture_output=True, text=True, check=False,
+                              env={**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": "80"})
+        expect(done.returncode == 0 and not done.stderr, f"{page.name}: {done.stderr}")
     return True
 
 
@@ -137,5 +141,5 @@ linted = check_lint()
 if failures:
     sys.exit("\n".join(failures))
 if not linted:
-    print("SKIP: mandoc is not installed")
+    print("SKIP: mandoc or man is not installed")
     sys.exit(1 if os.environ.get("SHUNT_TESTS_MUST_RUN") == "1" else SKIP)

@@ -63,6 +63,13 @@ cleanup() # STATUS
 }
 trap 'cleanup $?' EXIT
 
+# Whoever builds it elsewhere has what is named there, and nothing else.
+for library in $(sed -n "s/^[a-z0-9]* = dependency('\([a-z0-9-]*\)'.*/\1/p" "$TOP/meson.build" |
+	grep -vx 'systemd\|threads'); do
+	owner=$(dpkg -S "*/pkgconfig/$library.pc" | cut -d : -f 1 | head -n 1)
+	grep -q "^ $owner\b" "$TOP/debian/control" || fail "debian/control does not name $owner"
+done
+
 # Twice, with all different that may be: the place, its owner's umask, language and time zone, and
 # the second from the sources that the first left, without git.
 export DEB_BUILD_OPTIONS=nocheck
