@@ -17,6 +17,7 @@ elsewhere()
 	scripts/install-deps | meson\ *) ;; # scripts/test, tests/check/install.sh
 	scripts/package | apt\ install\ *) ;; # tests/e2e/package.sh
 	scripts/test* | scripts/bench* | scripts/vmtest*) ;; # themselves
+	nsenter\ *\ nft\ *) ;; # of the rung nftables: tests/e2e/rung_nft.sh
 	systemctl\ *) ;; # takes systemd; shuntd, which it would start, is started here
 	docker\ * | kubectl\ *) ;; # take a cluster; tests/check/conf.py and tests/e2e/kubelet.sh
 	*) return 1 ;;
