@@ -17,6 +17,10 @@
 
 #define DELETED " (deleted)" /* the kernel's word behind the path of what was unlinked */
 
+/* Whoever may run a program may also have it claim sections without number or end, in a file that
+ * takes no room; the agent reads so many bytes of one, and one of each kind. */
+#define SECTION_MAX (32 << 20)
+
 static void cleanup_elf(Elf **elf)
 {
 	elf_end(*elf);
@@ -48,20 +52,55 @@ static bool program_is_named(const struct config_globs *globs, const char *path)
 	return false;
 }
 
-/* @imported: only what comes from elsewhere. Which version of it does not matter. */
-static bool program_has_symbol(Elf *elf, Elf_Scn *section, const GElf_Shdr *header,
-			       const char *name, bool imported)
+/* What is in a section, NULL if it is none of @type, or too large. */
+static const Elf_Data *program_read_section(Elf_Scn *section, GElf_Word type)
 {
-	Elf_Data *data = elf_getdata(section, NULL);
+	GElf_Shdr header;
+
+	if (!section || !gelf_getshdr(section, &header) || header.sh_type != type ||
+	    header.sh_size > SECTION_MAX)
+		return NULL;
+	return elf_getdata(section, NULL);
+}
+
+/* A string table that ends where its last string does. */
+static const Elf_Data *program_read_strings(Elf *elf, size_t index)
+{
+	const Elf_Data *data = program_read_section(elf_getscn(elf, index), SHT_STRTAB);
+
+	if (!data || !data->d_buf || !data->d_size || ((const char *)data->d_buf)[data->d_size - 1])
+		return NULL;
+	return data;
+}
+
+static const char *program_string(const Elf_Data *strings, size_t offset)
+{
+	return strings && offset < strings->d_size ? (const char *)strings->d_buf + offset : NULL;
+}
+
+/* @imported: only what comes from elsewhere. Which version of it does not matter. */
+static bool program_has_symbol(const Elf_Data *symbols, const Elf_Data *strings, const char *name,
+			       bool imported)
+{
 	GElf_Sym symbol;
 
-	for (int i = 0; data && gelf_getsym(data, i, &symbol); i++) {
-		const char *found = elf_strptr(elf, header->sh_link, symbol.st_name);
+	for (int i = 0; gelf_getsym((Elf_Data *)symbols, i, &symbol); i++) {
+		const char *found = program_string(strings, symbol.st_name);
 
 		if (found && !strcmp(found, name) && (!imported || symbol.st_shndx == SHN_UNDEF))
 			return true;
 	}
 	return false;
+}
+
+/* Does a symbol table tell that there is no splice() in it? */
+static bool program_is_innocent(Elf *elf, Elf_Scn *section, GElf_Word type, GElf_Word link,
+				bool imported)
+{
+	const Elf_Data *symbols = program_read_section(section, type);
+	const Elf_Data *strings = program_read_strings(elf, link);
+
+	return symbols && strings && !program_has_symbol(symbols, strings, "splice", imported);
 }
 
 static bool program_has_interpreter(Elf *elf)
@@ -82,34 +121,52 @@ static enum shunt_program program_look_into(Elf *elf)
 	/* Without a dynamic linker nothing is imported: its own symbols tell, if it kept them. */
 	bool dynamic = program_has_interpreter(elf);
 	GElf_Word table = dynamic ? SHT_DYNSYM : SHT_SYMTAB;
-	bool sections = false, symbols = false, splices = false;
-	GElf_Shdr header;
+	bool sections = false, innocent = false;
+	const Elf_Data *names;
 	Elf_Scn *section = NULL;
-	size_t names;
+	size_t index, tables = 0;
+	GElf_Shdr header;
 
 	if (elf_kind(elf) != ELF_K_ELF)
 		return SHUNT_PROGRAM_SUSPECT;
-	if (elf_getshdrstrndx(elf, &names))
+	if (elf_getshdrstrndx(elf, &index))
 		return SHUNT_PROGRAM_SPLICES;
+	names = program_read_strings(elf, index);
 	while ((section = elf_nextscn(elf, section))) {
 		const char *name = NULL;
 
 		if (gelf_getshdr(section, &header))
-			name = elf_strptr(elf, names, header.sh_name);
+			name = program_string(names, header.sh_name);
 		if (!name)
 			continue;
 		sections = true;
 		if (!strcmp(name, ".go.buildinfo") || !strcmp(name, ".note.go.buildid"))
 			return SHUNT_PROGRAM_SPLICES;
-		if (header.sh_type != table)
-			continue;
-		symbols = true;
-		splices |= program_has_symbol(elf, section, &header, "splice", dynamic);
+		if (header.sh_type == table && !tables++)
+			innocent =
+				program_is_innocent(elf, section, table, header.sh_link, dynamic);
 	}
 	/* Packed, for one: it may be a Go program as well. */
 	if (!sections)
 		return SHUNT_PROGRAM_SPLICES;
-	return symbols && !splices ? SHUNT_PROGRAM_FINE : SHUNT_PROGRAM_SUSPECT;
+	return tables == 1 && innocent ? SHUNT_PROGRAM_FINE : SHUNT_PROGRAM_SUSPECT;
+}
+
+/* Are there no more headers than the fields that are made for it can say? libelf makes room for as
+ * many as there are said to be. */
+static bool program_is_bounded(int fd)
+{
+	union {
+		unsigned char ident[EI_NIDENT];
+		Elf32_Ehdr e32;
+		Elf64_Ehdr e64;
+	} header;
+
+	if (pread(fd, &header, sizeof(header), 0) < (ssize_t)sizeof(header))
+		return false;
+	if (header.ident[EI_CLASS] == ELFCLASS32)
+		return (header.e32.e_shnum || !header.e32.e_shoff) && header.e32.e_phnum != PN_XNUM;
+	return (header.e64.e_shnum || !header.e64.e_shoff) && header.e64.e_phnum != PN_XNUM;
 }
 
 /* Interpreters that import splice(2) to offer it, and do not use it of themselves. A script that
@@ -127,7 +184,7 @@ static enum shunt_program program_look_at(int path_fd)
 
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", path_fd);
 	fd = open(link, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || elf_version(EV_CURRENT) == EV_NONE)
+	if (fd < 0 || elf_version(EV_CURRENT) == EV_NONE || !program_is_bounded(fd))
 		return SHUNT_PROGRAM_SUSPECT;
 	/* Not mapped: a file that is cut short meanwhile would be a SIGBUS. */
 	elf = elf_begin(fd, ELF_C_READ, NULL);

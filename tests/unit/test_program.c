@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -28,6 +29,7 @@
 
 #define LOAD_ADDRESS 0x400000
 #define NOBODY	     65534
+#define HUGE	     (1 << 30) /* bytes */
 
 /* An executable to be made: headers that the kernel takes, and sections that it does not look at.
  */
@@ -38,6 +40,10 @@ struct shape {
 	const char *symbols[4]; /* a '+' in front: it is defined here */
 	bool no_sections;
 	bool sections_missing; /* said to be behind the end of the file */
+	bool symbols_huge;  /* said to be as large as the file, which is HUGE, and takes no room */
+	bool sections_huge; /* said to be so many */
+	bool symbols_twice; /* one more table, the same */
+	bool names_open;    /* the last of the sections' names has no end */
 };
 
 static char directory[] = "/tmp/test_program.XXXXXX";
@@ -148,6 +154,15 @@ static char *make_executable(const char *name, const struct shape *shape)
 	put(file, &sections[EXTRA], SHT_PROGBITS, "x", 1);
 	fseek(file, -ftell(file) & 7, SEEK_CUR);
 
+	if (shape->symbols_huge)
+		sections[SYMBOLS].sh_size = HUGE / sizeof(ElfW(Sym)) * sizeof(ElfW(Sym));
+	if (shape->symbols_twice)
+		sections[EXTRA].sh_type = shape->table;
+	if (shape->names_open)
+		sections[NAMES].sh_size--;
+	if (shape->sections_huge)
+		sections[0].sh_size = HUGE / sizeof(ElfW(Shdr)) / 2;
+
 	header.e_type = ET_EXEC;
 	header.e_entry = LOAD_ADDRESS;
 	header.e_phoff = sizeof(header);
@@ -155,6 +170,8 @@ static char *make_executable(const char *name, const struct shape *shape)
 	header.e_shoff = shape->no_sections ? 0 : ftell(file);
 	header.e_shnum = shape->no_sections ? 0 : SECTIONS;
 	header.e_shstrndx = shape->no_sections ? SHN_UNDEF : NAMES;
+	if (shape->sections_huge)
+		header.e_shnum = 0;
 	if (shape->sections_missing)
 		header.e_shoff += 1 << 20;
 	fwrite(sections, sizeof(sections), 1, file);
@@ -162,6 +179,8 @@ static char *make_executable(const char *name, const struct shape *shape)
 	fwrite(&header, sizeof(header), 1, file);
 	fwrite(segments, sizeof(segments), 1, file);
 	assert_int_equal(fflush(file), 0);
+	if (shape->symbols_huge || shape->sections_huge)
+		assert_int_equal(ftruncate(fileno(file), HUGE + (64 << 20)), 0);
 	assert_int_equal(fchmod(fileno(file), 0755), 0);
 	return path;
 }
@@ -281,6 +300,13 @@ static void test_what_an_executable_shows(void **state)
 		 SHUNT_PROGRAM_FINE},
 		{"is packed", {.no_sections = true}, SHUNT_PROGRAM_SPLICES},
 		{"is cut short", {.sections_missing = true}, SHUNT_PROGRAM_SPLICES},
+		{"has two tables of what it imports",
+		 {.interpreter = true,
+		  .table = SHT_DYNSYM,
+		  .symbols = {"read"},
+		  .symbols_twice = true},
+		 SHUNT_PROGRAM_SUSPECT},
+		{"has names without an end", {.names_open = true}, SHUNT_PROGRAM_SPLICES},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -291,6 +317,41 @@ static void test_what_an_executable_shows(void **state)
 		stop(pid);
 		if (program != cases[i].program)
 			fail_msg("one that %s: %u", cases[i].what, program);
+	}
+}
+
+static long memory_used(void)
+{
+	struct rusage usage;
+
+	assert_int_equal(getrusage(RUSAGE_SELF, &usage), 0);
+	return usage.ru_maxrss << 10;
+}
+
+/* Who runs it may be anybody in the mesh, and the agent is there for all. */
+static void test_what_claims_to_be_huge_is_not_read(void **state)
+{
+	static const struct shape shapes[] = {
+		{.interpreter = true,
+		 .table = SHT_DYNSYM,
+		 .symbols = {"read"},
+		 .symbols_huge = true},
+		{.interpreter = true,
+		 .table = SHT_DYNSYM,
+		 .symbols = {"read"},
+		 .sections_huge = true},
+	};
+	long before = memory_used();
+
+	for (size_t i = 0; i < ARRAY_SIZE(shapes); i++) {
+		_cleanup_free_ char *path = make_executable("huge", &shapes[i]);
+		pid_t pid = start(path);
+		enum shunt_program program = classify(pid, "", path);
+
+		stop(pid);
+		assert_int_equal(program, SHUNT_PROGRAM_SUSPECT);
+		assert_in_range(memory_used() - before, 0, HUGE / 4);
+		unlink(path);
 	}
 }
 
@@ -427,6 +488,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_real_program),
 		cmocka_unit_test(test_what_an_executable_shows),
+		cmocka_unit_test(test_what_claims_to_be_huge_is_not_read),
 		cmocka_unit_test(test_what_was_unlinked_is_itself_still),
 		cmocka_unit_test(test_no_process),
 		cmocka_unit_test(test_what_may_not_be_looked_at_is_not_classified),
