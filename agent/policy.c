@@ -380,6 +380,8 @@ const char *policy_rule_key(const struct config_mesh *mesh, const struct config_
 {
 	const struct config_globs *sidecars = &mesh->sidecar_cgroups;
 
-	return rule >= sidecars->items && rule < sidecars->items + sidecars->n ? "sidecar_cgroups"
-									       : "cgroups";
+	for (size_t i = 0; i < sidecars->n; i++)
+		if (rule == &sidecars->items[i])
+			return "sidecar_cgroups";
+	return "cgroups";
 }
