@@ -90,6 +90,9 @@ void cgroup_tree_look(struct cgroup_tree *tree, const char *path)
 		snprintf(part, sizeof(part), "%.*s", parent ? (int)parent : 1, path);
 		dir = cgroup_dirs_find(&tree->scan.dirs, part);
 		snprintf(part, sizeof(part), "%.*s", (int)len, name);
+		/* Other names of a directory that has one. */
+		if (!strcmp(part, ".") || !strcmp(part, ".."))
+			return;
 		if (dir && len)
 			cgroup_scan_entry(&tree->scan, dir, part);
 		cgroup_scan_queue(&tree->scan);

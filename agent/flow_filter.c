@@ -43,8 +43,8 @@ int flow_filter_parse(struct agent *agent, const json_t *request, struct flow_fi
 	*ret = (struct flow_filter){.state = -1};
 	if (mesh && !json_is_string(mesh))
 		return filter_wrong(ret_error, "mesh: the name of a mesh is needed");
-	if (cgroup && (!json_is_string(cgroup) || *json_string_value(cgroup) != '/'))
-		return filter_wrong(ret_error, "cgroup: a path that begins with / is needed");
+	if (cgroup && !verbs_is_cgroup_path(json_string_value(cgroup)))
+		return filter_wrong(ret_error, VERBS_NO_CGROUP_PATH);
 	if (filter_parse_number(json_object_get(request, "pid"), INT32_MAX, &pid))
 		return filter_wrong(ret_error, "pid: a process number is needed");
 	if (filter_parse_number(json_object_get(request, "port"), UINT16_MAX, &port))

@@ -359,6 +359,19 @@ static int verbs_cgroups(void *user, const json_t *request, json_t **ret_result,
 	return verbs_done(list.array, ret_result);
 }
 
+bool verbs_is_cgroup_path(const char *text)
+{
+	if (!text || *text != '/')
+		return false;
+	for (const char *part = text; part; part = strchr(part, '/')) {
+		size_t len = strcspn(++part, "/");
+
+		if (len && len <= 2 && !strncmp(part, "..", len))
+			return false;
+	}
+	return true;
+}
+
 char *verbs_cgroup_path(struct agent *agent, const char *text)
 {
 	size_t root = strlen(agent->cgroup_root), len;
@@ -382,9 +395,8 @@ static int verbs_classify(void *user, const json_t *request, json_t **ret_result
 
 	if (verbs_need_enrol(user, ret_error))
 		return -ENOTCONN;
-	if (!text || *text != '/')
-		return verbs_fail(ret_error, -EINVAL,
-				  "cgroup: a path that begins with / is needed");
+	if (!verbs_is_cgroup_path(text))
+		return verbs_fail(ret_error, -EINVAL, VERBS_NO_CGROUP_PATH);
 	path = verbs_cgroup_path(agent, text);
 	if (!path)
 		return -ENOMEM;
@@ -427,7 +439,9 @@ static int verbs_parse_subject(struct agent *agent, const json_t *request,
 	struct process process;
 	int r;
 
-	if (cgroup && *cgroup == '/') {
+	if (cgroup) {
+		if (!verbs_is_cgroup_path(cgroup))
+			return verbs_fail(ret_error, -EINVAL, VERBS_NO_CGROUP_PATH);
 		*ret_path = verbs_cgroup_path(agent, cgroup);
 		if (!*ret_path)
 			return -ENOMEM;
@@ -480,8 +494,8 @@ static int verbs_explain(void *user, const json_t *request, json_t **ret_result,
 	if (!covered)
 		json_array_append_new(steps, json_string("no program of Shunt is attached at or "
 							 "above this cgroup"));
-	result = json_pack("{s:s, s:s, s:o, s:s, s:s, s:s, s:s, s:o, s:o, s:o}", "cgroup", path,
-			   "role", verbs_roles[match.entry.role], "mesh",
+	result = json_pack("{s:o, s:s, s:o, s:s, s:s, s:s, s:s, s:o, s:o, s:o}", "cgroup",
+			   verbs_text(path), "role", verbs_roles[match.entry.role], "mesh",
 			   verbs_text_or_null(match.mesh ? match.mesh->name : NULL), "protocol",
 			   query.protocol == IPPROTO_TCP ? "tcp" : "udp", "destination",
 			   json_string_value(json_object_get(request, "destination")), "outcome",

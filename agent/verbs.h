@@ -28,5 +28,8 @@ void verbs_map_fills(const struct agent *agent, const uint64_t *counters,
 		     struct verbs_map_fill ret[VERBS_MAPS]);
 /* @text, of any bytes, as JSON, which is UTF-8: what is not is written as \xNN. */
 json_t *verbs_text(const char *text);
+/* Begins with /, and has no . or .. for a part. What to say of one that is none. */
+bool verbs_is_cgroup_path(const char *text);
+#define VERBS_NO_CGROUP_PATH "cgroup: a path that begins with /, without . and .., is needed"
 /* "/a/b" for "/a/b/", "/sys/fs/cgroup/a/b" and "/a/b"; the caller frees. */
 char *verbs_cgroup_path(struct agent *agent, const char *text);

@@ -172,6 +172,24 @@ static void test_path_that_comes_and_goes(void **state)
 	CHECK(f->added == f->removed && f->failed == 0);
 }
 
+/* Whoever asks for a cgroup may write what he likes. */
+static void test_other_names_of_a_directory(void **state)
+{
+	static const char *const names[] = {"/a/.", "/a/./x", "/a/..", "/a/../b/y", "/a/x/..",
+					    "/..",  "//a",    "/a//x", "/a/x/",	    "/."};
+	struct fixture *f = *state;
+
+	fixture_make(f, "/a/x");
+	fixture_make(f, "/b/y");
+	WATCH(f, "/a");
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+		cgroup_tree_look(f->tree, names[i]);
+		CHECK(!cgroup_tree_find(f->tree, names[i]));
+		fixture_compare(f);
+	}
+	CHECK(f->added == 2 && f->removed == 0);
+}
+
 static void test_replaced_set(void **state)
 {
 	struct fixture *f = *state;
@@ -414,6 +432,7 @@ int main(void)
 		TEST(test_below_the_mount),
 		TEST(test_recreated_is_another),
 		TEST(test_path_that_comes_and_goes),
+		TEST(test_other_names_of_a_directory),
 		TEST(test_replaced_set),
 		TEST(test_watches_run_out),
 		TEST(test_descriptors_run_out),
