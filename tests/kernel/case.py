@@ -17,7 +17,7 @@ import subprocess
 import sys
 import unittest
 
-from sandbox import DEADLINE, Netns, Place, Sandbox, cgroup_mount, check, die_with_parent, libc, \
+from sandbox import DEADLINE, PATIENCE, Netns, Place, Sandbox, cgroup_mount, check, die_with_parent, libc, \
     set_patience, wait_until
 
 POD4, POD6 = "10.83.0.2", "fd83::2"
@@ -27,7 +27,9 @@ PORT = 80
 TCP4, TCP6 = ("127.0.0.1", 15001), ("::1", 15001)
 DNS4, DNS6 = ("127.0.0.1", 15053), ("::1", 15053)
 
-SOON = 3  # seconds after which a counter has moved
+SOON = 3 * PATIENCE  # seconds after which a counter has moved
+SPLICING_KERNEL = 6, 12  # from here on the programs that splice have to be taken
+UNLOADABLE = "the programs that splice cannot be loaded"
 SO_ORIGINAL_DST = 80  # IP6T_SO_ORIGINAL_DST is the same number
 
 
@@ -88,6 +90,10 @@ class World(Sandbox):
         pod.ip(f"route add default via {FAR4}", f"route add default via {FAR6}")
         pod.sysctl("ipv4/tcp_syn_retries", 1)  # whoever fails is to fail soon
         return pod
+
+
+def kernel_version():
+    return tuple(int(n) for n in os.uname().release.split("-")[0].split(".")[:2])
 
 
 class Refused(Exception):
@@ -231,6 +237,16 @@ class Case(unittest.TestCase):
             raise error
         self.lacking.setdefault(what, []).append(self)
         self.skipTest(f"this kernel has no {what}")
+
+    @classmethod
+    def can_splice(cls):
+        """What the agent says of this kernel; that it cannot is an answer for some kernels only."""
+        status = cls.agent.ask("status")
+        if status["splice"] != "kernel":
+            return True
+        if kernel_version() >= SPLICING_KERNEL or status["splice_lacks"] != UNLOADABLE:
+            raise AssertionError(f"this kernel should splice: {status['splice_lacks']}")
+        return False
 
     def new_socket(self, family=socket.AF_INET, kind=socket.SOCK_STREAM, protocol=0):
         sock = self.keep(socket.socket(family, kind, protocol))

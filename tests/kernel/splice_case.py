@@ -21,12 +21,13 @@ class SpliceCase(Case):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.splices = cls.agent.ask("status")["splice"] != "kernel"
+        cls.splices = cls.can_splice()
 
     def setUp(self):
         """There is no sidecar: the connections are the programs' own."""
         if not self.splices:
-            self.skipTest("this kernel cannot splice")
+            self.lacking.setdefault("programs that splice", []).append(self)
+            self.skipTest("this kernel does not take the programs that splice")
         if self.mesh["splice"] != "off":
             self.introduce()
 

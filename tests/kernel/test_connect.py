@@ -223,7 +223,7 @@ class Unusual(Case):
         try:
             sock = self.new_socket(protocol=IPPROTO_MPTCP)
         except OSError as error:
-            self.skipTest(f"no MPTCP: {error.strerror}")
+            self.kernel_lacks("MPTCP", error, errno.EPROTONOSUPPORT, errno.ENOPROTOOPT)
         with self.counted(connect_redirected=1, origdst_taken=1, getpeername_restored=0):
             sock.connect((FAR4, PORT))
             self.assertEqual(sock.getpeername(), ("127.0.0.1", 15001))

@@ -9,7 +9,7 @@ import tempfile
 
 from case import SOON, attempt, main
 from sandbox import wait_until
-from semantics import PATTERN, SOL_TCP, SPLICED, Semantics, await_event, fill, pattern, poll, raw, read, \
+from semantics import PATTERN, SOL_TCP, Semantics, await_event, fill, pattern, poll, raw, read, \
     read_pattern, readable, recv, send, write
 
 GIGABYTE = 1 << 30
@@ -295,7 +295,7 @@ class Reading(Semantics):
         """Who reads by splice(2), and does not look like it, has to be named."""
         self.agent.settings = {"splice_never": os.readlink("/proc/self/exe")}
         self.agent.reload(**self.mesh)
-        if SPLICED:
+        if self.spliced:
             self.addCleanup(wait_until, self.is_spliced, "the agent splices again")
         self.addCleanup(self.agent.reload, **self.mesh)
         self.addCleanup(self.agent.settings.clear)

@@ -11,7 +11,7 @@ import threading
 
 from case import SOON, main
 from sandbox import wait_until
-from semantics import SPLICED, Semantics, await_event, fill, is_asleep, pattern, poll, raw, \
+from semantics import Semantics, await_event, fill, is_asleep, pattern, poll, raw, \
     raw_recv, read, read_pattern, recv, write
 
 BLOCKING = {"client_blocks": True, "listener_blocks": True, "server_blocks": True}
@@ -441,7 +441,7 @@ class TurnedBlocking(Semantics):
 
             def is_interrupted():
                 return self.interrupt(link.server, False) == "EINTR"
-            if SPLICED:
+            if self.spliced:
                 with contextlib.suppress(AssertionError):
                     wait_until(is_interrupted, "it has left", SOON)
             yield self.interrupt(link.server, False)
