@@ -209,7 +209,7 @@ void cgroup_scan_queue(struct cgroup_scan *scan)
 void cgroup_scan_entry(struct cgroup_scan *scan, struct cgroup_dir *dir, const char *name)
 {
 	char path[PATH_MAX];
-	uint64_t id, dir_id;
+	uint64_t id = 0, dir_id = 0;
 	int r;
 
 	if (!entry_path(scan, dir, name, path))

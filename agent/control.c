@@ -93,7 +93,7 @@ static char *answer_error(const char *error, size_t *ret_len)
 
 static char *answer_result(json_t *result, size_t *ret_len)
 {
-	size_t len;
+	size_t len = 0;
 	_cleanup_free_ char *text = answer_format(
 		json_pack("{s:b, s:o}", "ok", 1, "result", result ? result : json_null()), &len);
 

@@ -125,6 +125,7 @@ static void draw(struct terminal *terminal)
 		}
 	}
 	top_screen_deinit(&screen);
+	terminal->view.clock = terminal->view.prompt = NULL;
 	refresh();
 }
 

@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The agent under valgrind: started, reloaded a thousand times, asked all it can be asked, stopped.
+
+Nothing may be lost, no file descriptor left open, and no memory read or written that is not its.
+"""
+import os
+import subprocess
+
+from case import FAR4, Agent, Case, main
+from sandbox import die_with_parent
+
+RELOADS = 1000
+# Which meshes there are, whether anything is spliced and what is attached where changes each time.
+CHANGES = [
+    {"splice": "off"},
+    {"splice": "node", "exclude_cidrs": "10.0.0.0/8, fd00::/8", "exclude_ports": "22, 80-90"},
+    {"splice": "sidecar", "exclude_uids": "7, 8", "include_ports": "1-1024"},
+    {"splice": "netns", "sidecar_uids": "1337", "on_sidecar_down": "bypass"},
+]
+
+
+class Watched(Agent):
+    """shuntd under valgrind."""
+
+    def __init__(self, world):
+        super().__init__(world)
+        self.pins += "-watched"
+        self.report = f"{world.directory}/valgrind"
+
+    def spawn(self):
+        def prepare():
+            die_with_parent()
+            self.world.far.cgroup.enter()
+        with open(self.log, "ab") as log:
+            return subprocess.Popen(
+                ["valgrind", "--quiet", "--leak-check=full", "--show-leak-kinds=definite,indirect",
+                 "--errors-for-leak-kinds=definite,indirect", "--error-exitcode=99",
+                 "--child-silent-after-fork=yes", f"--log-file={self.report}",
+                 f"{self.world.build}/agent/shuntd", "-c", self.config],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=prepare)
+
+    def files(self):
+        """How many file descriptors it has open."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def read_report(self):
+        with open(self.report, encoding="utf-8") as report:
+            return report.read()
+
+
+class Leaks(Case):
+    @classmethod
+    def setUpClass(cls):
+        cls.usual = cls.agent
+        cls.usual.detach()
+        Case.agent = Watched(cls.world)
+
+    @classmethod
+    def tearDownClass(cls):
+        Case.agent = cls.usual
+        cls.usual.start()
+
+    def tearDown(self):
+        """There is no agent to ask."""
+
+    def ask_everything(self):
+        app = self.world.app.cgroup.path
+        for verb in "status", "counters", "meshes", "cgroups", "flows":
+            self.agent.ask(verb)
+        self.agent.ask("classify", cgroup=f"{app}/x")
+        self.agent.ask("explain", cgroup=app, destination=f"{FAR4}:80")
+        self.agent.ask("explain", pid=os.getpid(), destination=f"{FAR4}:53", protocol="udp")
+
+    def test_a_thousand_reloads(self):
+        self.agent.configure()
+        self.agent.start()
+        for n in range(RELOADS):
+            if n % 100 == 0:
+                self.ask_everything()
+                with self.world.proxy.listen("127.0.0.1", 0):
+                    self.dial(FAR4)
+            self.agent.reload(**CHANGES[n % len(CHANGES)])
+            if n == len(CHANGES):
+                files = self.agent.files()
+        self.assertEqual(self.agent.files(), files)
+        status = self.agent.stop()
+        self.assertEqual((status, self.agent.read_report()), (0, ""))
+        # What it left in force goes.
+        self.agent.start()
+        self.agent.detach()
+
+
+if __name__ == "__main__":
+    main()
