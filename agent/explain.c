@@ -6,6 +6,7 @@
  */
 #include "explain.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -295,6 +296,7 @@ int explain_connect(const struct policy *policy, const struct policy_match *matc
 				     match->rule->pattern);
 	}
 	if (answer.outcome == SHUNT_OUTCOME_MAX) {
+		assert(match && match->mesh); /* a member is one of a mesh */
 		explain_step(&asker, "the cgroup is a member of mesh %s", match->mesh->name);
 		explain_member(&asker, match);
 	}
