@@ -13,6 +13,7 @@ import json
 import os
 import random
 import socket
+import struct
 
 from case import FAR4, FAR6, POD4, POD6, Case, main, original_dst
 from sandbox import DEADLINE, Place, libc, check, wait_until
@@ -20,6 +21,7 @@ from sandbox import DEADLINE, Place, libc, check, wait_until
 CASES = 10000
 ROUND = 200  # cases between two reloads
 FAILURES = 5  # are told
+RESET = struct.pack("=ii", 1, 0)
 
 LISTENING = [  # by the sidecar, on TCP and UDP
     ("127.0.0.1", 15001), ("::1", 15001), ("0.0.0.0", 15002), ("::", 15003), (POD4, 15004),
@@ -271,6 +273,8 @@ class Explained(Case):
         family = socket.AF_INET if is_v4(address) and not mapped else socket.AF_INET6
         sock = socket.socket(family, socket.SOCK_DGRAM if udp else socket.SOCK_STREAM)
         sock.setblocking(False)
+        # A reset leaves nothing in the tables that explain reads.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         dialled = f"::ffff:{address}" if mapped else address
         return sock, sock.connect_ex((dialled, port))
 
