@@ -18,6 +18,7 @@
 #include <cmocka.h>
 
 #include "log.h"
+#include "log_verifier.h"
 #include "util/cleanup.h"
 
 #define LINE_MAX_BYTES 4096
@@ -43,6 +44,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	(void)state;
+	log_flush(true);
 	dup2(saved_stderr, STDERR_FILENO);
 	close(saved_stderr);
 	close(reader);
@@ -180,6 +182,86 @@ static void test_journal(void **state)
 	assert_string_equal(written(), "shuntd: i\n");
 }
 
+static void test_repeated(void **state)
+{
+	(void)state;
+	assert_int_equal(log_flush(false), -1);
+	for (int i = 0; i < 10; i++)
+		log_warning("cgroup %s cannot be watched", "/a");
+	for (int i = 0; i < 3; i++)
+		assert_string_equal(written(), "shuntd: cgroup /a cannot be watched\n");
+	assert_string_equal(written(), "");
+	/* Something is held back, and is told when its time has come. */
+	assert_in_range(log_flush(false), 1, 30000);
+	assert_string_equal(written(), "");
+	assert_int_equal(log_flush(true), -1);
+	assert_string_equal(written(), "shuntd: cgroup /a cannot be watched (repeated=7)\n");
+	log_warning("cgroup %s cannot be watched", "/a");
+	assert_string_equal(written(), "shuntd: cgroup /a cannot be watched\n");
+}
+
+static void test_repeated_between_others(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 5; i++) {
+		log_errno(-ENOMEM, "cgroup %s", "/a");
+		log_info("line %d", i);
+	}
+	for (int i = 0; i < 5; i++) {
+		char line[32];
+
+		if (i < 3)
+			assert_string_equal(written(),
+					    "shuntd: cgroup /a: Cannot allocate memory\n");
+		snprintf(line, sizeof(line), "shuntd: line %d\n", i);
+		assert_string_equal(written(), line);
+	}
+	log_flush(true);
+	assert_string_equal(written(), "shuntd: cgroup /a: Cannot allocate memory (repeated=2)\n");
+	assert_string_equal(written(), "");
+}
+
+static void test_alike(void **state)
+{
+	unsigned n = 0;
+
+	(void)state;
+	for (int i = 0; i < 1000; i++)
+		log_errno(-ENOMEM, "cgroup /%d", i);
+	while (*written())
+		n++;
+	assert_int_equal(n, 50);
+	log_flush(true);
+	assert_string_equal(written(),
+			    "shuntd: cgroup /999: Cannot allocate memory (lines like this=950)\n");
+	/* What is no fault is a fact each. */
+	for (int i = 0; i < 100; i++) {
+		log_info("program /%d", i);
+		assert_string_not_equal(written(), "");
+	}
+}
+
+static void test_many_kinds(void **state)
+{
+	static char formats[200][8];
+
+	(void)state;
+	for (int i = 0; i < 200; i++) {
+		snprintf(formats[i], sizeof(formats[i]), "%d", i);
+		for (int j = 0; j < 5; j++)
+			log_write(LOG_LEVEL_WARNING, (const char *)formats[i], 0);
+		for (int j = 0; j < 3; j++) {
+			const char *line = written();
+
+			/* The count of one that had to make room may come first. */
+			if (strchr(line, '='))
+				line = written();
+			assert_int_equal(atoi(line + strlen("shuntd: ")), i);
+		}
+		assert_string_equal(written(), "");
+	}
+}
+
 static void test_errno(void **state)
 {
 	(void)state;
@@ -193,6 +275,60 @@ static void test_errno(void **state)
 	signal(SIGPIPE, SIG_IGN);
 	log_info("x");
 	assert_int_equal(errno, EPIPE);
+}
+
+static void read_file(const char *path, char text[256])
+{
+	_cleanup_fclose_ FILE *file = fopen(path, "re");
+
+	assert_non_null(file);
+	text[fread(text, 1, 255, file)] = '\0';
+}
+
+static void test_verifier(void **state)
+{
+	char dir[] = "/tmp/shunt-test-log-XXXXXX", socket[64], path[64], line[256], text[256];
+	struct stat st;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(socket, sizeof(socket), "%s/run/control.sock", dir);
+	snprintf(path, sizeof(path), "%s/run/verifier.log", dir);
+	assert_int_equal(log_verifier_keep_beside(socket), 0);
+	log_verifier_hear("libbpf: map 'shunt_ends': created successfully, fd=4\n");
+	assert_string_equal(written(), "");
+	assert_int_equal(access(path, F_OK), -1);
+
+	log_verifier_hear("libbpf: prog 'shunt_walk': -- BEGIN PROG LOAD LOG --\n"
+			  "0: R1=ctx(off=0,imm=0)\n"
+			  "R1 invalid mem access 'scalar'\n"
+			  "processed 12 insns (limit 1000000)\n"
+			  "max_states_per_insn 0 total_states 1 peak_states 1 mark_read 1\n"
+			  "-- END PROG LOAD LOG --\n");
+	snprintf(line, sizeof(line),
+		 "shuntd: the verifier refuses a program: program=shunt_walk "
+		 "reason=\"R1 invalid mem access 'scalar'\" details=%s\n",
+		 path);
+	assert_string_equal(written(), line);
+	assert_string_equal(written(), "");
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0600);
+	read_file(path, text);
+	assert_non_null(strstr(text, "0: R1=ctx"));
+
+	/* What an agent before left is not this one's. */
+	assert_int_equal(log_verifier_keep_beside(socket), 0);
+	assert_int_equal(access(path, F_OK), -1);
+	log_verifier_hear("-- BEGIN PROG LOAD LOG --\n");
+	assert_non_null(strstr(written(), "program=? reason=\"\""));
+	log_verifier_forget();
+	assert_int_equal(access(path, F_OK), -1);
+
+	log_verifier_hear("prog 'x': -- BEGIN PROG LOAD LOG --\nbad\n-- END PROG LOAD LOG --\n");
+	assert_non_null(strstr(written(), "reason=\"bad\" details=No such file or directory"));
+	snprintf(path, sizeof(path), "%s/run", dir);
+	assert_int_equal(rmdir(path), 0);
+	assert_int_equal(rmdir(dir), 0);
 }
 
 static void say_as_libbpf(libbpf_print_fn_t print, const char *format, ...)
@@ -230,8 +366,13 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_line), TEST(test_levels),  TEST(test_level_parse), TEST(test_clean),
-		TEST(test_long), TEST(test_journal), TEST(test_errno),	     TEST(test_libbpf),
+		TEST(test_line),	TEST(test_levels),
+		TEST(test_level_parse), TEST(test_clean),
+		TEST(test_long),	TEST(test_journal),
+		TEST(test_errno),	TEST(test_libbpf),
+		TEST(test_repeated),	TEST(test_repeated_between_others),
+		TEST(test_alike),	TEST(test_many_kinds),
+		TEST(test_verifier),
 	};
 
 	return cmocka_run_group_tests_name("log", tests, NULL, NULL);
