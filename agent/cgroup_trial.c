@@ -14,7 +14,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cgroup.h"
 #include "log.h"
+#include "process.h"
 #include "util/cleanup.h"
 
 #define CGROUP_TRIAL_REMOVE_MS 100 /* for the kernel to see that nobody is in it; … */
@@ -74,9 +76,37 @@ static void cgroup_trial_remove_stale(int root, const char *prefix)
 	}
 }
 
-int cgroup_trial_init(struct cgroup_trial *trial, const char *cgroup_root, const char *prefix)
+static int cgroup_trial_open_own(void)
+{
+	_cleanup_free_ char *mount = NULL, *path = NULL;
+	struct process own = {};
+	int r;
+
+	r = cgroup_find_mount(&mount);
+	r = r ?: process_read(getpid(), &own);
+	if (!r && asprintf(&path, "%s%s", mount, own.cgroup) < 0) {
+		path = NULL;
+		r = -ENOMEM;
+	}
+	free(own.cgroup);
+	errno = -r;
+	return r ? -1 : open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+/* The root of the whole tree is nobody's to write to but for who may override that; the agent's own
+ * cgroup is. */
+static int cgroup_trial_open_place(const char *cgroup_root)
 {
 	_cleanup_close_ int root = open(cgroup_root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (root >= 0 && faccessat(root, ".", W_OK, AT_EACCESS) && errno == EACCES)
+		return cgroup_trial_open_own();
+	return TAKE_FD(root);
+}
+
+int cgroup_trial_init(struct cgroup_trial *trial, const char *cgroup_root, const char *prefix)
+{
+	_cleanup_close_ int root = cgroup_trial_open_place(cgroup_root);
 	int r;
 
 	if (root < 0)

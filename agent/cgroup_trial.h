@@ -14,8 +14,9 @@ struct cgroup_trial {
 	}
 
 /*
- * Makes it below @cgroup_root, named @prefix and the number of this process; removes first what
- * processes that are gone left of such. 0 or negative errno.
+ * Makes it below @cgroup_root, or below the agent's own if it may not write there, named @prefix
+ * and the number of this process; removes first what processes that are gone left of such. 0 or
+ * negative errno.
  */
 int cgroup_trial_init(struct cgroup_trial *trial, const char *cgroup_root, const char *prefix);
 /* Removes it; who was in it has ended. Logs if that fails. */
