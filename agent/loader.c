@@ -340,6 +340,7 @@ static int loader_load(struct loader *loader, const struct loader_options *optio
 int loader_new(const struct loader_options *options, struct loader **ret)
 {
 	struct loader *loader = calloc(1, sizeof(*loader));
+	bool fresh = false;
 	int maps_dir = -1, r;
 
 	if (!loader)
@@ -351,8 +352,10 @@ int loader_new(const struct loader_options *options, struct loader **ret)
 	r = r ?: loader_open_subdir(loader->pin_dir, "links", &loader->links_dir);
 	if (maps_dir >= 0)
 		close(maps_dir);
+	r = r ?: loader_find_links(loader);
 	if (r)
 		goto fail;
+	fresh = !loader->n_links;
 
 	r = loader_load(loader, options, true);
 	if (r)
@@ -363,12 +366,11 @@ int loader_new(const struct loader_options *options, struct loader **ret)
 	for (size_t i = 0; i < LOADER_PROGRAMS; i++)
 		loader->programs[i] = bpf_object__find_program_by_name(loader->skeleton->obj,
 								       loader_programs[i].symbol);
-	r = loader_find_links(loader);
-	if (r)
-		goto fail;
 	*ret = loader;
 	return 0;
 fail:
+	if (fresh) /* an earlier agent's pins stay in force */
+		loader_remove_all(loader);
 	loader_free(loader);
 	return r;
 }
