@@ -18,9 +18,12 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "host.h"
 #include "log.h"
+#include "log_verifier.h"
 #include "metrics.h"
 #include "notify.h"
+#include "privileges.h"
 #include "stats.h"
 #include "util/addr.h"
 #include "util/cleanup.h"
@@ -92,9 +95,7 @@ static int agent_load(struct agent *agent)
 			"pin_dir %s is not on a bpf file system; mount one with: mount -t bpf bpf /sys/fs/bpf",
 			config->pin_dir);
 	else if (r)
-		agent_complain(agent,
-			       "the programs could not be loaded; log_level = debug says more: %s",
-			       strerror(-r));
+		agent_complain(agent, "the programs could not be loaded: %s", strerror(-r));
 	if (r)
 		return r < 0 ? r : r == LOADER_E_BUSY ? -EBUSY : -ENODEV;
 	for (const char *const *map = loader_replaced_maps(agent->loader); *map; map++) {
@@ -385,8 +386,9 @@ static int agent_watch_cgroups(struct agent *agent)
 	int r = enrol_new(&agent->loop, agent->cgroup_root, agent->loader, &agent->enrol);
 
 	if (r)
-		agent_complain(agent, "cgroups below %s cannot be watched: %s", agent->cgroup_root,
-			       strerror(-r));
+		agent_complain(agent, "cgroups below %s cannot be watched: %s%s",
+			       agent->cgroup_root, strerror(-r),
+			       r == -EMFILE ? "; raise fs.inotify.max_user_instances" : "");
 	return r;
 }
 
@@ -399,6 +401,8 @@ static int agent_redirect(struct agent *agent)
 	free(TAKE_PTR(agent->why));
 	r = agent_find_cgroup_root(agent);
 	r = r ?: agent_check_cgroup_root(agent);
+	if (!r)
+		host_check(agent->config, agent->cgroup_root);
 	r = r ?: agent_load(agent);
 	if (!r) {
 		agent->adopted = loader_has_links(agent->loader);
@@ -573,6 +577,9 @@ static void agent_stop(struct agent *agent)
 	if (uv_is_closing((uv_handle_t *)&agent->linger))
 		return;
 	uv_close((uv_handle_t *)&agent->linger, NULL);
+	uv_close((uv_handle_t *)&agent->log_check, NULL);
+	uv_close((uv_handle_t *)&agent->log_timer, NULL);
+	watchdog_close(&agent->watchdog);
 	for (size_t i = 0; i < ARRAY_SIZE(agent->signals); i++)
 		uv_close((uv_handle_t *)&agent->signals[i], NULL);
 }
@@ -591,6 +598,7 @@ static void agent_remove_all(struct agent *agent)
 		log_errno(r, "%s could not be removed", agent->config->pin_dir);
 	else
 		log_info("everything is taken out");
+	log_verifier_forget();
 	agent->failed = r != 0;
 	agent_stop(agent);
 }
@@ -699,7 +707,12 @@ static int agent_start(struct agent *agent)
 	const struct config *config = agent->config;
 	int r;
 
-	agent->started = time(NULL);
+	agent->started = uv_hrtime() / 1000000;
+	privileges_guard_files();
+	r = log_verifier_keep_beside(config->control_socket);
+	if (r)
+		log_errno(r, "no file can be made beside the control socket %s",
+			  config->control_socket);
 	r = agent_climb(agent);
 	if (r)
 		return r;
@@ -707,6 +720,13 @@ static int agent_start(struct agent *agent)
 			&agent->control);
 	if (r) {
 		log_errno(r, "control socket %s", config->control_socket);
+		agent_unload(agent);
+		return r;
+	}
+	/* All that takes more is done. */
+	r = privileges_drop();
+	if (r) {
+		log_errno(r, "capabilities cannot be given up");
 		agent_unload(agent);
 		return r;
 	}
@@ -721,8 +741,35 @@ static void agent_say_ready(struct agent *agent)
 	if (!agent->enrol)
 		return;
 	totals = enrol_totals(agent->enrol);
-	log_info("ready: meshes %zu, cgroups %zu, members %zu, sidecars %zu",
-		 agent->config->n_meshes, totals.known, totals.members, totals.sidecars);
+	log_info("ready: meshes=%zu cgroups=%zu members=%zu sidecars=%zu", agent->config->n_meshes,
+		 totals.known, totals.members, totals.sidecars);
+}
+
+static void agent_on_log_timer(uv_timer_t *timer)
+{
+	/* What is due is told by agent_on_log_check(), later in this turn of the loop. */
+}
+
+/* The only timer of the log runs while something is held back in it. */
+static void agent_on_log_check(uv_check_t *check)
+{
+	struct agent *agent = check->data;
+	int next = log_flush(false);
+
+	if (next >= 0 && !uv_is_active((uv_handle_t *)&agent->log_timer))
+		uv_timer_start(&agent->log_timer, agent_on_log_timer, next + 1, 0);
+}
+
+static void agent_init_handles(struct agent *agent)
+{
+	uv_loop_init(&agent->loop);
+	uv_timer_init(&agent->loop, &agent->linger);
+	agent->linger.data = agent;
+	uv_timer_init(&agent->loop, &agent->log_timer);
+	uv_check_init(&agent->loop, &agent->log_check);
+	agent->log_check.data = agent;
+	uv_check_start(&agent->log_check, agent_on_log_check);
+	watchdog_init(&agent->watchdog, &agent->loop, agent);
 }
 
 int agent_run(struct config *config)
@@ -732,9 +779,7 @@ int agent_run(struct config *config)
 
 	agent_set_log_level(config);
 	log_adopt_libbpf();
-	uv_loop_init(&agent.loop);
-	uv_timer_init(&agent.loop, &agent.linger);
-	agent.linger.data = &agent;
+	agent_init_handles(&agent);
 	r = agent_start_signals(&agent);
 	r = r ?: agent_start(&agent);
 	if (r) {
@@ -742,6 +787,7 @@ int agent_run(struct config *config)
 	} else {
 		agent_say_ready(&agent);
 		notify_send("READY=1");
+		watchdog_start(&agent.watchdog);
 	}
 	uv_run(&agent.loop, UV_RUN_DEFAULT);
 	if (uv_loop_close(&agent.loop))
@@ -751,5 +797,6 @@ int agent_run(struct config *config)
 	loader_free(agent.loader);
 	config_free(agent.config);
 	free(agent.cgroup_root);
+	log_flush(true);
 	return r || agent.failed ? 1 : 0;
 }

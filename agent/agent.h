@@ -5,7 +5,6 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <time.h>
 #include <uv.h>
 
 #include "config.h"
@@ -19,13 +18,17 @@
 #include "selftest.h"
 #include "splice.h"
 #include "watch.h"
+#include "watchdog.h"
 
 struct agent {
 	uv_loop_t loop;
 	uv_signal_t signals[3]; /* SIGTERM, SIGINT, SIGHUP */
 	uv_timer_t linger;	/* until what nobody should need any more is detached */
-	bool detaching;		/* everything */
-	bool failed;		/* … and it did not go */
+	uv_check_t log_check;	/* is something to be told later? */
+	uv_timer_t log_timer;
+	struct watchdog watchdog;
+	bool detaching; /* everything */
+	bool failed;	/* … and it did not go */
 	struct config *config;
 	struct control *control;
 	bool off;	 /* no programs are loaded: .loader, .watch and .splice are NULL, and … */
@@ -42,8 +45,8 @@ struct agent {
 	struct http *http;		      /* NULL: nobody is to ask, or the port is taken */
 	struct shunt_endpoint metrics_listen; /* where it listens */
 	char *cgroup_root;
-	bool adopted; /* an earlier agent's attachments were there */
-	time_t started;
+	bool adopted;	    /* an earlier agent's attachments were there */
+	uint64_t started;   /* ms, of a clock that nobody sets */
 	time_t configured;  /* when the configuration in force was applied; 0: none could be */
 	bool reload_failed; /* the last one */
 };

@@ -507,6 +507,11 @@ int control_new(uv_loop_t *loop, const char *path, const struct control_verb *ve
 	return 0;
 }
 
+bool control_is_reachable(const struct control *control)
+{
+	return control_socket_is_there(&control->socket);
+}
+
 static void on_retry_closed(uv_handle_t *handle)
 {
 	control_unref(container_of((uv_timer_t *)handle, struct control, retry));

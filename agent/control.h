@@ -6,6 +6,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <uv.h>
 
 #include "util/writer.h"
@@ -47,6 +48,8 @@ struct control_verb {
  */
 int control_new(uv_loop_t *loop, const char *path, const struct control_verb *verbs, void *user,
 		struct control **ret);
+/* Can a client find it? */
+bool control_is_reachable(const struct control *control);
 /* Removes the socket file. Answers already given are still sent, as far as clients read them
  * within a second. Handles are closed in later turns of the loop, and freed then. */
 void control_close(struct control *control);

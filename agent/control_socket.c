@@ -133,13 +133,18 @@ int control_socket_init(struct control_socket *ret, const char *path)
 	return 0;
 }
 
-void control_socket_deinit(struct control_socket *socket)
+bool control_socket_is_there(const struct control_socket *socket)
 {
 	struct stat st;
 
+	return lstat(socket->path, &st) == 0 && st.st_dev == socket->device &&
+	       st.st_ino == socket->inode;
+}
+
+void control_socket_deinit(struct control_socket *socket)
+{
 	/* Before the close: as long as we listen no other agent takes the path. */
-	if (lstat(socket->path, &st) == 0 && st.st_dev == socket->device &&
-	    st.st_ino == socket->inode)
+	if (control_socket_is_there(socket))
 		unlink(socket->path);
 	close(socket->fd);
 	free(socket->path);

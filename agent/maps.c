@@ -136,7 +136,7 @@ static int maps_add_messages(const struct maps *maps, uint64_t counters[SHUNT_CO
 	return r;
 }
 
-int maps_read_counters(const struct maps *maps, uint64_t ret[SHUNT_COUNTER_MAX])
+static int maps_sum_counters(const struct maps *maps, uint32_t first, uint32_t n, uint64_t *ret)
 {
 	int cpus = libbpf_num_possible_cpus();
 	_cleanup_free_ uint64_t *values = NULL;
@@ -147,17 +147,28 @@ int maps_read_counters(const struct maps *maps, uint64_t ret[SHUNT_COUNTER_MAX])
 	values = calloc(cpus, sizeof(*values));
 	if (!values)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < SHUNT_COUNTER_MAX; i++) {
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t key = first + i;
 		uint64_t sum = 0;
 
-		r = bpf_map_lookup_elem(maps->counters, &i, values);
+		r = bpf_map_lookup_elem(maps->counters, &key, values);
 		if (r)
 			return r;
 		for (int cpu = 0; cpu < cpus; cpu++)
 			sum += values[cpu];
 		ret[i] = sum;
 	}
-	return maps_add_messages(maps, ret);
+	return 0;
+}
+
+int maps_read_counters(const struct maps *maps, uint64_t ret[SHUNT_COUNTER_MAX])
+{
+	return maps_sum_counters(maps, 0, SHUNT_COUNTER_MAX, ret) ?: maps_add_messages(maps, ret);
+}
+
+int maps_read_counter(const struct maps *maps, enum shunt_counter counter, uint64_t *ret)
+{
+	return maps_sum_counters(maps, counter, 1, ret);
 }
 
 int maps_map_control(const struct maps *maps, volatile struct shunt_control **ret)

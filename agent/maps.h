@@ -50,6 +50,8 @@ int maps_remove(int map, const struct table *table);
 
 /* Sums each counter over all CPUs, those of messages over the rows of shunt_stats too. */
 int maps_read_counters(const struct maps *maps, uint64_t ret[SHUNT_COUNTER_MAX]);
+/* One of those that are not of messages. */
+int maps_read_counter(const struct maps *maps, enum shunt_counter counter, uint64_t *ret);
 
 /* Sums a row of shunt_stats over all CPUs. */
 int maps_read_stats(const struct maps *maps, uint32_t row, struct shunt_stats *ret);

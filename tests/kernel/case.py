@@ -111,6 +111,8 @@ class Agent:
         self.log = f"{world.directory}/shuntd.log"
         self.limits = {}
         self.settings = {}  # more keys of [agent]
+        self.command = []  # what runs it, if not we ourselves
+        self.environment = {}
         self.process = None
 
     def configure(self, **keys):
@@ -140,8 +142,9 @@ class Agent:
             self.world.far.cgroup.enter()
         with open(self.log, "ab") as log:
             return subprocess.Popen(
-                [f"{self.world.build}/agent/shuntd", "-c", self.config],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=prepare)
+                [*self.command, f"{self.world.build}/agent/shuntd", "-c", self.config],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=prepare,
+                env=os.environ | self.environment)
 
     def start(self):
         def is_ready():
