@@ -536,6 +536,25 @@ static int agent_climb_again(struct agent *agent, struct config *config)
 	return r;
 }
 
+/* Puts the pins back where pin_dir leads, if they are not there. */
+static void agent_check_pins(void *user)
+{
+	struct agent *agent = user;
+	int r;
+
+	if (agent->off || agent->detaching)
+		return;
+	r = loader_has_pins(agent->loader) ? 0 : loader_repin(agent->loader);
+	if (!r && agent->pins_lost)
+		log_info("pin_dir %s has its pins again", agent->config->pin_dir);
+	else if (r && !agent->pins_lost)
+		log_error(
+			"pin_dir %s has lost its pins: redirection goes on, and ends with this agent; mount its bpf file system again: %s",
+			agent->config->pin_dir,
+			r < 0 ? strerror(-r) : "none is mounted, or another agent has it");
+	agent->pins_lost = r != 0;
+}
+
 int agent_reload(struct agent *agent, struct config_problems *problems)
 {
 	struct config *config = NULL;
@@ -551,6 +570,7 @@ int agent_reload(struct agent *agent, struct config_problems *problems)
 	if (agent->off) {
 		r = agent_climb_again(agent, config);
 	} else {
+		agent_check_pins(agent);
 		agent_warn_of_restart(agent->config, config);
 		r = agent_apply(agent, config);
 	}
@@ -580,6 +600,7 @@ static void agent_stop(struct agent *agent)
 	uv_close((uv_handle_t *)&agent->log_check, NULL);
 	uv_close((uv_handle_t *)&agent->log_timer, NULL);
 	watchdog_close(&agent->watchdog);
+	mounts_close(&agent->mounts);
 	for (size_t i = 0; i < ARRAY_SIZE(agent->signals); i++)
 		uv_close((uv_handle_t *)&agent->signals[i], NULL);
 }
@@ -607,9 +628,11 @@ static void agent_remove_unwanted(struct agent *agent)
 {
 	int r = agent_remove_rules(agent, agent->policy->first_slot, false);
 
-	if (r)
-		log_errno(r, "rules that are not in force any more could not be removed");
 	enrol_detach_unwanted(agent->enrol);
+	if (r) {
+		log_errno(r, "rules that are not in force any more could not be removed yet");
+		agent_linger(agent);
+	}
 }
 
 static void agent_on_linger(uv_timer_t *timer)
@@ -785,6 +808,9 @@ int agent_run(struct config *config)
 	if (r) {
 		agent_stop(&agent);
 	} else {
+		if (mounts_watch(&agent.mounts, &agent.loop, agent_check_pins, &agent))
+			log_warning(
+				"mounts cannot be watched: pins that go are noticed at a reload");
 		agent_say_ready(&agent);
 		notify_send("READY=1");
 		watchdog_start(&agent.watchdog);

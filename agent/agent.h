@@ -13,6 +13,7 @@
 #include "flows.h"
 #include "http.h"
 #include "loader.h"
+#include "mounts.h"
 #include "nft.h"
 #include "policy.h"
 #include "selftest.h"
@@ -27,6 +28,8 @@ struct agent {
 	uv_check_t log_check;	/* is something to be told later? */
 	uv_timer_t log_timer;
 	struct watchdog watchdog;
+	struct mounts mounts;
+	bool pins_lost; /* … and the log says so */
 	bool detaching; /* everything */
 	bool failed;	/* … and it did not go */
 	struct config *config;

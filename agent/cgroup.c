@@ -33,6 +33,8 @@ static void on_event(struct cgroup_tree *tree, const struct inotify_event *event
 
 	if (event->mask & IN_Q_OVERFLOW) {
 		tree->resyncs++;
+		if (dirs->listener.overflowed)
+			dirs->listener.overflowed(dirs->listener.user);
 		cgroup_scan_all(&tree->scan);
 		return;
 	}
@@ -71,9 +73,10 @@ int cgroup_tree_watch(struct cgroup_tree *tree, const char *const *paths, size_t
 	return cgroup_scan_watch(&tree->scan, paths, n);
 }
 
-void cgroup_tree_rescan(struct cgroup_tree *tree)
+bool cgroup_tree_rescan(struct cgroup_tree *tree)
 {
 	cgroup_scan_all(&tree->scan);
+	return !tree->scan.failed;
 }
 
 void cgroup_tree_look(struct cgroup_tree *tree, const char *path)

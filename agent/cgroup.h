@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <uv.h>
 
@@ -27,6 +28,8 @@ struct cgroup_listener {
 	void (*removed)(void *user, struct cgroup_node *node);
 	/* A failure that the operator should know of; watching goes on. @error: negative errno. */
 	void (*failed)(void *user, const char *path, int error);
+	/* More happened than the kernel kept; what is there now is reported as above. Or NULL. */
+	void (*overflowed)(void *user);
 	void *user;
 };
 
@@ -41,8 +44,9 @@ int cgroup_tree_new(uv_loop_t *loop, const char *root, const struct cgroup_liste
 /* Replaces the set of watched paths: reports what is new and what falls out of it; what stays keeps
  * its node. -EINVAL if one is inside another: then the set before stays. */
 int cgroup_tree_watch(struct cgroup_tree *tree, const char *const *paths, size_t n);
-/* Looks at the tree now, without waiting for an event; reports as above. */
-void cgroup_tree_rescan(struct cgroup_tree *tree);
+/* Looks at the tree now, without waiting for an event; reports as above. False: not all of it could
+ * be looked at or is watched; what has been reported as failed before is not reported again. */
+bool cgroup_tree_rescan(struct cgroup_tree *tree);
 /* The same for one path and what leads to it. */
 void cgroup_tree_look(struct cgroup_tree *tree, const char *path);
 struct cgroup_node *cgroup_tree_find(struct cgroup_tree *tree, const char *path);

@@ -16,6 +16,16 @@
 
 #define ENROL_WARNINGS_MAX 64
 
+#define ENROL_MEND_MS	  1000	/* until what failed is tried again … */
+#define ENROL_MEND_MAX_MS 60000 /* … twice as long each time that it fails */
+
+enum enrol_warning {
+	ENROL_STANDING,	 /* holds as long as the policy does */
+	ENROL_FAULT,	 /* holds until it is tried again and not said again … */
+	ENROL_UNWATCHED, /* … and this, which is not, until all is watched */
+	ENROL_REVIEWED,	 /* one of these that is being tried again */
+};
+
 struct enrol {
 	struct cgroup_tree *tree;
 	struct loader *loader;	 /* NULL: nothing is attached, … */
@@ -28,7 +38,12 @@ struct enrol {
 	bool stopped; /* nobody is redirected any more */
 	bool full;    /* said so already */
 	struct enrol_totals totals;
+	uv_timer_t mend; /* runs while there is something that failed */
+	uint64_t mend_ms;
+	bool faulty; /* something failed since it was tried again */
+	bool litter; /* attachments could not be removed */
 	char *warnings[ENROL_WARNINGS_MAX + 1];
+	enum enrol_warning kinds[ENROL_WARNINGS_MAX];
 	size_t n_warnings;
 };
 
@@ -40,25 +55,82 @@ static void enrol_free(struct enrol *enrol)
 	free(enrol);
 }
 
-void enrol_warn(struct enrol *enrol, const char *format, ...)
+static void enrol_on_mend(uv_timer_t *timer);
+
+/* Something failed that may succeed later. */
+static void enrol_fault(struct enrol *enrol)
+{
+	enrol->faulty = true;
+	if (!uv_is_active((uv_handle_t *)&enrol->mend))
+		uv_timer_start(&enrol->mend, enrol_on_mend, enrol->mend_ms, 0);
+}
+
+/* Logs @format and keeps it for `shuntctl status`; once. */
+static void enrol_keep_warning(struct enrol *enrol, enum enrol_warning kind, const char *format,
+			       va_list args)
 {
 	_cleanup_free_ char *text = NULL;
-	va_list args;
-	int r;
 
-	va_start(args, format);
-	r = vasprintf(&text, format, args);
-	va_end(args);
-	if (r < 0) {
+	if (kind != ENROL_STANDING)
+		enrol_fault(enrol);
+	if (vasprintf(&text, format, args) < 0) {
 		text = NULL;
 		return;
 	}
-	for (size_t i = 0; i < enrol->n_warnings; i++)
-		if (!strcmp(enrol->warnings[i], text))
+	for (size_t i = 0; i < enrol->n_warnings; i++) {
+		if (!strcmp(enrol->warnings[i], text)) {
+			enrol->kinds[i] = kind;
 			return;
+		}
+	}
 	log_warning("%s", text);
-	if (enrol->n_warnings < ENROL_WARNINGS_MAX)
-		enrol->warnings[enrol->n_warnings++] = TAKE_PTR(text);
+	if (enrol->n_warnings == ENROL_WARNINGS_MAX)
+		return;
+	enrol->kinds[enrol->n_warnings] = kind;
+	enrol->warnings[enrol->n_warnings++] = TAKE_PTR(text);
+}
+
+__attribute__((format(printf, 3, 4))) static void
+enrol_complain(struct enrol *enrol, enum enrol_warning kind, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	enrol_keep_warning(enrol, kind, format, args);
+	va_end(args);
+}
+
+void enrol_warn(struct enrol *enrol, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	enrol_keep_warning(enrol, ENROL_STANDING, format, args);
+	va_end(args);
+}
+
+static void enrol_review_warnings(struct enrol *enrol, enum enrol_warning kind)
+{
+	for (size_t i = 0; i < enrol->n_warnings; i++)
+		if (enrol->kinds[i] == kind)
+			enrol->kinds[i] = ENROL_REVIEWED;
+}
+
+/* Forgets those that were not said again since they are reviewed. */
+static void enrol_drop_mended_warnings(struct enrol *enrol)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < enrol->n_warnings; i++) {
+		if (enrol->kinds[i] == ENROL_REVIEWED) {
+			free(enrol->warnings[i]);
+			continue;
+		}
+		enrol->kinds[n] = enrol->kinds[i];
+		enrol->warnings[n++] = enrol->warnings[i];
+	}
+	enrol->n_warnings = n;
+	enrol->warnings[n] = NULL;
 }
 
 static void enrol_clear_warnings(struct enrol *enrol)
@@ -96,7 +168,8 @@ static void enrol_write(struct enrol *enrol, const struct cgroup_node *node,
 			"more cgroups than limits.cgroups = %u: new ones are not redirected; raise it",
 			enrol->maps->cgroups_max);
 	} else if (r && r != -E2BIG) {
-		log_errno(r, "cgroup %s could not be enrolled", node->path);
+		enrol_complain(enrol, ENROL_FAULT, "cgroup %s could not be enrolled: %s",
+			       node->path, strerror(-r));
 	}
 }
 
@@ -107,10 +180,10 @@ static void enrol_match(struct enrol *enrol, const struct cgroup_node *node,
 
 	policy_classify(enrol->policy, node->path, parent ? &parent->match : NULL, ret);
 	if (ret->rival)
-		enrol_warn(enrol,
-			   "cgroup %s: mesh %s claims it, and so does mesh %s; the first in "
-			   "the file wins",
-			   node->path, ret->mesh->name, ret->rival->name);
+		enrol_complain(enrol, ENROL_STANDING,
+			       "cgroup %s: mesh %s claims it, and so does mesh %s; the first in "
+			       "the file wins",
+			       node->path, ret->mesh->name, ret->rival->name);
 }
 
 static const struct policy_attach_point *enrol_attach_point(const struct policy *policy,
@@ -140,6 +213,21 @@ static void enrol_tell_change(struct enrol *enrol)
 		enrol->changed(enrol->changed_user);
 }
 
+static void enrol_warn_of_attach(struct enrol *enrol, const struct cgroup_node *node, int r)
+{
+	enrol_complain(enrol, ENROL_FAULT, "cgroup %s: programs could not be attached: %s%s",
+		       node->path, strerror(-r),
+		       r == -EPERM ? " (is another attached exclusively?)" : "");
+}
+
+static void enrol_warn_of_litter(struct enrol *enrol, int r)
+{
+	enrol->litter = true;
+	enrol_complain(enrol, ENROL_FAULT,
+		       "attachments that are not wanted any more could not be removed: %s",
+		       strerror(-r));
+}
+
 /* Programs first, entry last: it is the entry that has connections redirected, and by then whoever
  * answers for them has to be in place. */
 static void enrol_added(void *user, struct cgroup_node *node)
@@ -151,7 +239,8 @@ static void enrol_added(void *user, struct cgroup_node *node)
 
 	member = calloc(1, sizeof(*member));
 	if (!member) {
-		log_error("no memory: cgroup %s is not enrolled", node->path);
+		enrol_complain(enrol, ENROL_FAULT, "no memory: cgroup %s is not enrolled",
+			       node->path);
 		return;
 	}
 	enrol_match(enrol, node, &member->match);
@@ -161,9 +250,7 @@ static void enrol_added(void *user, struct cgroup_node *node)
 		r = point ? enrol_attach(enrol, node, point->hooks) : 0;
 		/* ENOENT: it is gone again, which the next event will say. */
 		if (r && r != -ENOENT)
-			enrol_warn(enrol, "cgroup %s: programs could not be attached: %s%s",
-				   node->path, strerror(-r),
-				   r == -EPERM ? " (is another attached exclusively?)" : "");
+			enrol_warn_of_attach(enrol, node, r);
 		enrol_write(enrol, node, member);
 	}
 	enrol_count(enrol, member, 1);
@@ -191,10 +278,13 @@ static void enrol_removed(void *user, struct cgroup_node *node)
 	 */
 	r = enrol->settled && enrol->maps ? maps_del_cgroup(enrol->maps, node->id) : 0;
 	if (r)
-		log_errno(r, "cgroup %s is gone and its entry could not be removed", node->path);
+		enrol_complain(enrol, ENROL_FAULT,
+			       "cgroup %s is gone and its entry could not be removed: %s",
+			       node->path, strerror(-r));
 	/* The kernel has detached the programs of a cgroup that is gone; their pins are left. */
-	if (enrol->settled && enrol->loader)
-		loader_detach(enrol->loader, node->id, 0);
+	r = enrol->settled && enrol->loader ? loader_detach(enrol->loader, node->id, 0) : 0;
+	if (r)
+		enrol_warn_of_litter(enrol, r);
 	enrol_tell_change(enrol);
 	if (!member)
 		return;
@@ -212,12 +302,20 @@ static void enrol_failed(void *user, const char *path, int error)
 	struct enrol *enrol = user;
 
 	if (error == -ENOSPC)
-		enrol_warn(enrol,
-			   "cgroup %s cannot be watched: too many inotify watches; raise "
-			   "fs.inotify.max_user_watches",
-			   path);
+		enrol_complain(enrol, ENROL_UNWATCHED,
+			       "cgroup %s cannot be watched: too many inotify watches; raise "
+			       "fs.inotify.max_user_watches",
+			       path);
 	else
-		enrol_warn(enrol, "cgroup %s cannot be watched: %s", path, strerror(-error));
+		enrol_complain(enrol, ENROL_UNWATCHED, "cgroup %s cannot be watched: %s", path,
+			       strerror(-error));
+}
+
+static void enrol_overflowed(void *user)
+{
+	(void)user;
+	log_warning(
+		"more happened to cgroups than fs.inotify.max_queued_events holds: the tree is read again");
 }
 
 int enrol_new(uv_loop_t *loop, const char *root, struct loader *loader, struct enrol **ret)
@@ -227,6 +325,7 @@ int enrol_new(uv_loop_t *loop, const char *root, struct loader *loader, struct e
 		.added = enrol_added,
 		.removed = enrol_removed,
 		.failed = enrol_failed,
+		.overflowed = enrol_overflowed,
 		.user = enrol,
 	};
 	int r;
@@ -241,6 +340,9 @@ int enrol_new(uv_loop_t *loop, const char *root, struct loader *loader, struct e
 		enrol_free(enrol);
 		return r;
 	}
+	uv_timer_init(loop, &enrol->mend);
+	enrol->mend.data = enrol;
+	enrol->mend_ms = ENROL_MEND_MS;
 	*ret = enrol;
 	return 0;
 }
@@ -251,13 +353,18 @@ static void enrol_forget(void *user, struct cgroup_node *node)
 	node->user = NULL;
 }
 
+static void enrol_on_closed(uv_handle_t *handle)
+{
+	enrol_free(handle->data);
+}
+
 void enrol_close(struct enrol *enrol)
 {
 	if (!enrol)
 		return;
 	cgroup_tree_each(enrol->tree, enrol_forget, NULL);
 	cgroup_tree_close(enrol->tree);
-	enrol_free(enrol);
+	uv_close((uv_handle_t *)&enrol->mend, enrol_on_closed);
 }
 
 static void enrol_reclassify(void *user, struct cgroup_node *node)
@@ -309,15 +416,19 @@ static bool enrol_keeps_link(void *user, uint64_t cgroup)
 void enrol_detach_unwanted(struct enrol *enrol)
 {
 	const struct policy_attach_points *points = &enrol->policy->attach;
+	int r = 0;
 
 	for (size_t i = 0; enrol->loader && i < points->n; i++) {
 		struct cgroup_node *node = cgroup_tree_find(enrol->tree, points->items[i].path);
 
 		if (node)
-			loader_detach(enrol->loader, node->id, points->items[i].hooks);
+			r = loader_detach(enrol->loader, node->id, points->items[i].hooks) ?: r;
 	}
 	if (enrol->loader)
-		loader_prune(enrol->loader, enrol_keeps_link, enrol);
+		r = loader_prune(enrol->loader, enrol_keeps_link, enrol) ?: r;
+	enrol->litter = false;
+	if (r)
+		enrol_warn_of_litter(enrol, r);
 }
 
 struct enrol_want {
@@ -385,6 +496,7 @@ static void enrol_revert(struct enrol *enrol, const struct policy *before)
 	if (!enrol_apply(enrol, before))
 		return;
 	log_error("the policy before could not be put back in force whole");
+	enrol_fault(enrol);
 	cgroup_tree_each(enrol->tree, enrol_reclassify, enrol);
 	enrol->settled = true;
 }
@@ -419,6 +531,69 @@ static void enrol_stop_one(void *user, struct cgroup_node *node)
 {
 	if (node->user)
 		enrol_write(user, node, node->user);
+}
+
+static void enrol_mend_one(void *user, struct cgroup_node *node)
+{
+	struct enrol *enrol = user;
+
+	if (!node->user)
+		enrol_added(enrol, node);
+	else if (!enrol->full) /* else it waits for others to go: enrol_removed() */
+		enrol_retry(enrol, node);
+}
+
+static void enrol_attach_missing(struct enrol *enrol)
+{
+	const struct policy_attach_points *points = &enrol->policy->attach;
+
+	for (size_t i = 0; i < points->n; i++) {
+		struct cgroup_node *node = cgroup_tree_find(enrol->tree, points->items[i].path);
+		int r = node ? enrol_attach(enrol, node, points->items[i].hooks) : 0;
+
+		if (r && r != -ENOENT)
+			enrol_warn_of_attach(enrol, node, r);
+	}
+}
+
+/* Tries again all that may have failed. */
+static void enrol_try_again(struct enrol *enrol)
+{
+	int r;
+
+	enrol->faulty = false;
+	enrol_review_warnings(enrol, ENROL_FAULT);
+	if (cgroup_tree_rescan(enrol->tree))
+		enrol_review_warnings(enrol, ENROL_UNWATCHED);
+	else
+		enrol_fault(enrol);
+	enrol_attach_missing(enrol);
+	cgroup_tree_each(enrol->tree, enrol_mend_one, enrol);
+	r = enrol->maps ? enrol_remove_stale(enrol) : 0;
+	if (r)
+		enrol_complain(enrol, ENROL_FAULT,
+			       "entries of cgroups that are gone could not be removed: %s",
+			       strerror(-r));
+	if (enrol->litter)
+		enrol_detach_unwanted(enrol);
+	enrol_drop_mended_warnings(enrol);
+}
+
+static void enrol_on_mend(uv_timer_t *timer)
+{
+	struct enrol *enrol = timer->data;
+
+	if (enrol->stopped || !enrol->settled)
+		return;
+	enrol->mend_ms *= 2;
+	if (enrol->mend_ms > ENROL_MEND_MAX_MS)
+		enrol->mend_ms = ENROL_MEND_MAX_MS;
+	enrol_try_again(enrol);
+	if (enrol->faulty)
+		return;
+	enrol->mend_ms = ENROL_MEND_MS;
+	log_info("what failed with cgroups before is mended: known=%zu members=%zu sidecars=%zu",
+		 enrol->totals.known, enrol->totals.members, enrol->totals.sidecars);
 }
 
 void enrol_stop(struct enrol *enrol)

@@ -18,7 +18,7 @@ struct enrol;
 /* One cgroup, as the kernel half sees it. */
 struct enrol_member {
 	struct policy_match match;
-	bool in_map; /* false: shunt_cgroups is full */
+	bool in_map; /* false: shunt_cgroups is full, or the kernel refused */
 };
 
 struct enrol_totals {
@@ -64,5 +64,6 @@ const struct enrol_member *enrol_member(const struct cgroup_node *node);
 void enrol_each(struct enrol *enrol, void (*visit)(void *user, struct cgroup_node *node),
 		void *user);
 
-/* Facts for the operator that hold now, NULL-terminated; borrowed until the next event. */
+/* Facts for the operator that hold now; what failed is tried again until it succeeds.
+ * NULL-terminated; borrowed until the next event. */
 const char *const *enrol_warnings(const struct enrol *enrol);

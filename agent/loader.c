@@ -414,11 +414,12 @@ static struct loader_link *loader_link_find(struct loader *loader, uint64_t cgro
 	return NULL;
 }
 
-static char *loader_link_path(struct loader *loader, uint64_t cgroup, unsigned int program)
+/* By way of the directory that is open: there it is, whatever is mounted over pin_dir by now. */
+static char *loader_link_path(int links_dir, uint64_t cgroup, unsigned int program)
 {
 	char *path;
 
-	if (asprintf(&path, "%s/links/%" PRIu64 "-%s", loader->path, cgroup,
+	if (asprintf(&path, "/proc/self/fd/%d/%" PRIu64 "-%s", links_dir, cgroup,
 		     loader_programs[program].name) < 0)
 		return NULL;
 	return path;
@@ -427,7 +428,7 @@ static char *loader_link_path(struct loader *loader, uint64_t cgroup, unsigned i
 /* Puts our program into the link that an earlier agent pinned: there is no instant without one. */
 static int loader_link_adopt(struct loader *loader, uint64_t cgroup, unsigned int program)
 {
-	_cleanup_free_ char *path = loader_link_path(loader, cgroup, program);
+	_cleanup_free_ char *path = loader_link_path(loader->links_dir, cgroup, program);
 	_cleanup_close_ int fd = -1;
 
 	if (!path)
@@ -441,7 +442,7 @@ static int loader_link_adopt(struct loader *loader, uint64_t cgroup, unsigned in
 static int loader_link_make(struct loader *loader, int cgroup_fd, uint64_t cgroup,
 			    unsigned int program)
 {
-	_cleanup_free_ char *path = loader_link_path(loader, cgroup, program);
+	_cleanup_free_ char *path = loader_link_path(loader->links_dir, cgroup, program);
 	struct bpf_link *link;
 	int r;
 
@@ -450,7 +451,7 @@ static int loader_link_make(struct loader *loader, int cgroup_fd, uint64_t cgrou
 	link = bpf_program__attach_cgroup(loader->programs[program], cgroup_fd);
 	if (!link)
 		return -errno;
-	r = bpf_link__pin(link, path);
+	r = bpf_obj_pin(bpf_link__fd(link), path);
 	if (!r) {
 		r = loader_add_link(loader, cgroup, program);
 		if (r)
@@ -460,13 +461,17 @@ static int loader_link_make(struct loader *loader, int cgroup_fd, uint64_t cgrou
 	return r;
 }
 
-static void loader_link_remove(struct loader *loader, struct loader_link *link)
+static int loader_link_remove(struct loader *loader, struct loader_link *link)
 {
-	_cleanup_free_ char *path = loader_link_path(loader, link->cgroup, link->program);
+	_cleanup_free_ char *path =
+		loader_link_path(loader->links_dir, link->cgroup, link->program);
 
-	if (path)
-		unlink(path);
+	if (!path)
+		return -ENOMEM;
+	if (unlink(path) && errno != ENOENT)
+		return -errno;
 	*link = loader->links[--loader->n_links];
+	return 0;
 }
 
 int loader_attach(struct loader *loader, const char *path, uint64_t cgroup, unsigned int hooks)
@@ -487,8 +492,8 @@ int loader_attach(struct loader *loader, const char *path, uint64_t cgroup, unsi
 		if (link && !loader_link_adopt(loader, cgroup, i))
 			continue;
 		if (link) /* cannot be updated, so it is none: its cgroup is gone, or not a link */
-			loader_link_remove(loader, link);
-		r = loader_link_make(loader, fd, cgroup, i);
+			r = loader_link_remove(loader, link);
+		r = r ?: loader_link_make(loader, fd, cgroup, i);
 		made[i] = !r;
 	}
 	for (size_t i = LOADER_PROGRAMS; r && i-- > 0;)
@@ -499,22 +504,26 @@ int loader_attach(struct loader *loader, const char *path, uint64_t cgroup, unsi
 
 int loader_detach(struct loader *loader, uint64_t cgroup, unsigned int hooks)
 {
+	int r = 0;
+
 	/* From the end: who redirects goes first, see loader_programs. */
 	for (size_t i = LOADER_PROGRAMS; i-- > 0;) {
 		struct loader_link *link = loader_link_find(loader, cgroup, i);
 
 		if (link && !(loader_programs[i].hooks & hooks))
-			loader_link_remove(loader, link);
+			r = loader_link_remove(loader, link) ?: r;
 	}
-	return 0;
+	return r;
 }
 
 int loader_prune(struct loader *loader, bool (*keep)(void *user, uint64_t cgroup), void *user)
 {
+	int r = 0;
+
 	for (size_t i = loader->n_links; i-- > 0;)
 		if (i < loader->n_links && !keep(user, loader->links[i].cgroup))
-			loader_detach(loader, loader->links[i].cgroup, 0);
-	return 0;
+			r = loader_detach(loader, loader->links[i].cgroup, 0) ?: r;
+	return r;
 }
 
 static void loader_unlink_all(int dir, const char *name)
@@ -533,13 +542,107 @@ static void loader_unlink_all(int dir, const char *name)
 	unlinkat(dir, name, AT_REMOVEDIR);
 }
 
+static bool loader_leads_to_pins(const struct loader *loader)
+{
+	struct stat ours, there;
+
+	return !fstat(loader->pin_dir, &ours) && !stat(loader->path, &there) &&
+	       ours.st_dev == there.st_dev && ours.st_ino == there.st_ino;
+}
+
+static bool loader_keeps_none(void *user, uint64_t cgroup)
+{
+	return false;
+}
+
 int loader_remove_all(struct loader *loader)
 {
-	while (loader->n_links)
-		loader_detach(loader, loader->links[0].cgroup, 0);
+	int r = loader_prune(loader, loader_keeps_none, NULL);
+
 	loader_unlink_all(loader->pin_dir, "links");
 	loader_unlink_all(loader->pin_dir, "maps");
-	return rmdir(loader->path) ? -errno : 0;
+	if (!r && loader_leads_to_pins(loader) && rmdir(loader->path))
+		r = -errno;
+	return r;
+}
+
+bool loader_has_pins(const struct loader *loader)
+{
+	struct stat links;
+
+	return loader_leads_to_pins(loader) && !fstat(loader->links_dir, &links) && links.st_nlink;
+}
+
+static int loader_repin_maps(struct loader *loader, int maps_dir)
+{
+	struct bpf_map *map;
+	int r = 0;
+
+	bpf_object__for_each_map(map, loader->skeleton->obj)
+	{
+		_cleanup_free_ char *path = NULL;
+
+		if (bpf_map__is_internal(map))
+			continue;
+		if (asprintf(&path, "/proc/self/fd/%d/%s", maps_dir, bpf_map__name(map)) < 0) {
+			path = NULL;
+			return -ENOMEM;
+		}
+		if (unlink(path) && errno != ENOENT)
+			return -errno;
+		r = bpf_obj_pin(bpf_map__fd(map), path);
+		if (r)
+			break;
+	}
+	return r;
+}
+
+/* A link that cannot be had any more was taken out with its pin: it is none. */
+static int loader_repin_links(struct loader *loader, int links_dir)
+{
+	int r = 0;
+
+	for (size_t i = loader->n_links; !r && i-- > 0;) {
+		struct loader_link *link = &loader->links[i];
+		_cleanup_free_ char *from =
+			loader_link_path(loader->links_dir, link->cgroup, link->program);
+		_cleanup_free_ char *to = loader_link_path(links_dir, link->cgroup, link->program);
+		_cleanup_close_ int fd = from ? bpf_obj_get(from) : -ENOMEM;
+
+		if (!from || !to)
+			return -ENOMEM;
+		if (fd == -ENOENT) {
+			*link = loader->links[--loader->n_links];
+			continue;
+		}
+		if (fd < 0)
+			return fd;
+		if (unlink(to) && errno != ENOENT)
+			return -errno;
+		r = bpf_obj_pin(fd, to);
+	}
+	return r;
+}
+
+int loader_repin(struct loader *loader)
+{
+	_cleanup_close_ int pin_dir = -1, links_dir = -1, maps_dir = -1;
+	int r;
+
+	if (loader_leads_to_pins(loader)) /* its lock is ours, and that of this very file */
+		pin_dir = fcntl(loader->pin_dir, F_DUPFD_CLOEXEC, 0);
+	r = pin_dir < 0 ? loader_open_pin_dir(loader->path, &pin_dir) : 0;
+	r = r ?: loader_open_subdir(pin_dir, "maps", &maps_dir);
+	r = r ?: loader_open_subdir(pin_dir, "links", &links_dir);
+	r = r ?: loader_repin_maps(loader, maps_dir);
+	r = r ?: loader_repin_links(loader, links_dir);
+	if (r)
+		return r;
+	close(loader->links_dir);
+	close(loader->pin_dir);
+	loader->links_dir = TAKE_FD(links_dir);
+	loader->pin_dir = TAKE_FD(pin_dir);
+	return 0;
 }
 
 static int loader_remove_path(const char *path, const struct stat *st, int type, struct FTW *place)

@@ -48,7 +48,8 @@ bool loader_policy_replaced(const struct loader *loader);
  * out.
  */
 int loader_attach(struct loader *loader, const char *path, uint64_t cgroup, unsigned int hooks);
-/* Takes out the programs of this cgroup that @hooks does not stand for. 0 for all. */
+/* Takes out the programs of this cgroup that @hooks does not stand for. 0 for all. On failure goes
+ * on with the others; what could not be taken out can be tried again. */
 int loader_detach(struct loader *loader, uint64_t cgroup, unsigned int hooks);
 /* Takes out all links of cgroups that @keep says no to. */
 int loader_prune(struct loader *loader, bool (*keep)(void *user, uint64_t cgroup), void *user);
@@ -58,6 +59,13 @@ int loader_remove_all(struct loader *loader);
 /* The same for who cannot load programs: what an earlier agent has pinned in @pin_dir, if anything.
  * 0; -EBUSY: another agent has it; or another negative errno. */
 int loader_remove_pins(const char *pin_dir);
+
+/* Are the pins where pin_dir leads? Not if its file system was unmounted, something was mounted
+ * over it, or they were removed. What is unmounted stays in force as long as this agent runs. */
+bool loader_has_pins(const struct loader *loader);
+/* Pins everything once more where pin_dir leads now. Returns as loader_new(); then the pins before
+ * are used still. */
+int loader_repin(struct loader *loader);
 
 /* Could the programs that splice be loaded? */
 bool loader_can_splice(const struct loader *loader);

@@ -41,8 +41,11 @@ struct splice {
 	struct loader *loader;
 	const struct maps *maps;
 	const struct config *config;
+	const char *cgroup_root; /* of the last splice_apply(), and … */
+	struct enrol *enrol;
 	bool kernel_can;
-	char *never; /* splice_never as it was when programs were looked at */
+	uint64_t lost; /* splice_events_lost, of which all that it brings was done */
+	char *never;   /* splice_never as it was when programs were looked at */
 	struct events *events;
 	struct strand *strand;
 	uv_timer_t soon;
@@ -136,10 +139,14 @@ static void splice_visit(struct splice *splice, struct splice_netns *netns)
 	int r = splice_walk(splice, netns, &walk);
 
 	if (r) {
-		if (r != -ENOENT)
-			log_errno(r, "the sockets of network namespace %u cannot be passed by",
-				  netns->inum);
-		splice_forget(splice, netns);
+		if (r == -ENOENT) {
+			splice_forget(splice, netns);
+			return;
+		}
+		log_errno(r, "the sockets of network namespace %u cannot be passed by",
+			  netns->inum);
+		netns->soon = false;
+		netns->later = true;
 		return;
 	}
 	netns->tries = walk.again ? netns->tries + 1 : 0;
@@ -215,6 +222,17 @@ static void splice_renew(struct splice *splice)
 	splice->control->generation += splice->control->generation == UINT32_MAX ? 2 : 1;
 }
 
+/* Where there are too many they are all forgotten: the kernel half asks again for those in use. */
+static int splice_put_program(struct splice *splice, uint64_t program, enum shunt_program class)
+{
+	int r = maps_put_program(splice->maps, program, class);
+
+	if (r != -E2BIG)
+		return r;
+	log_info("more than %d programs are known: they are looked at again", SHUNT_PROGRAMS_MAX);
+	return maps_forget_programs(splice->maps) ?: maps_put_program(splice->maps, program, class);
+}
+
 static void splice_look_at(struct splice *splice, uint64_t program, uint32_t pid)
 {
 	_cleanup_free_ char *path = NULL;
@@ -226,8 +244,7 @@ static void splice_look_at(struct splice *splice, uint64_t program, uint32_t pid
 	r = program_classify(pid, splice->config, &class, &path);
 	if (r == -ESRCH)
 		return; /* the next process of it will be asked about */
-	if (!r)
-		r = maps_put_program(splice->maps, program, class);
+	r = r ?: splice_put_program(splice, program, class);
 	if (r) {
 		log_errno(r, "program %s cannot be noted: its connections are not spliced",
 			  path ?: "?");
@@ -256,6 +273,14 @@ static void splice_on_scan(uv_timer_t *timer)
 	splice_read_scan(timer->data);
 }
 
+static void splice_watch_reads(struct splice *splice)
+{
+	int r = loader_watch_reads(splice->loader);
+
+	if (r)
+		log_errno(r, "readers cannot be watched: spilled ones resume late");
+}
+
 static void splice_on_event(void *user, const void *record)
 {
 	const struct shunt_event *event = record;
@@ -270,8 +295,7 @@ static void splice_on_event(void *user, const void *record)
 			uv_timer_start(&splice->scan, splice_on_scan, SPLICE_SCAN_MS, 0);
 		break;
 	case SHUNT_EVENT_SPILLED:
-		if (loader_watch_reads(splice->loader))
-			log_warning("readers cannot be watched: spilled ones resume late");
+		splice_watch_reads(splice);
 		/* Whoever was through before that is found by passing by. */
 		splice_soon(splice, event->netns);
 		splice_later(splice, event->netns);
@@ -289,9 +313,28 @@ static void splice_on_event(void *user, const void *record)
 	}
 }
 
+static void splice_look_everywhere(struct splice *splice);
+
+/* What the ring buffer had no room for may have been anything. It has been full only if there was
+ * something to drain, so this comes after. */
+static void splice_on_drained(void *user)
+{
+	struct splice *splice = user;
+	uint64_t lost;
+
+	if (maps_read_counter(splice->maps, SHUNT_COUNTER_splice_events_lost, &lost) ||
+	    lost == splice->lost)
+		return;
+	log_warning("the agent did not keep up: events_lost=%llu; it looks at everything again",
+		    (unsigned long long)(lost - splice->lost));
+	splice->lost = lost;
+	splice_look_everywhere(splice);
+}
+
 static const struct events_listener splice_listener = {
 	.size = sizeof(struct shunt_event),
 	.receive = splice_on_event,
+	.finish = splice_on_drained,
 };
 
 static void splice_free(struct splice *splice)
@@ -322,6 +365,8 @@ int splice_new(uv_loop_t *loop, struct loader *loader, struct splice **ret)
 	splice->loader = loader;
 	splice->maps = loader_maps(loader);
 	splice->later_ms = SPLICE_LATER_MS;
+	/* Before this agent. If it cannot be read all is looked at once too often. */
+	maps_read_counter(splice->maps, SHUNT_COUNTER_splice_events_lost, &splice->lost);
 	r = maps_map_control(splice->maps, &splice->control);
 	if (r) {
 		free(splice);
@@ -414,6 +459,24 @@ static void splice_add_netns_of(void *user, struct cgroup_node *node)
 		netns->later = true;
 }
 
+static void splice_look_everywhere(struct splice *splice)
+{
+	struct splice_namespaces all = {splice, splice->cgroup_root};
+
+	if (!splice->enrol)
+		return;
+	if (splice->control->spilled)
+		splice_watch_reads(splice);
+	splice_read_scan(splice);
+	enrol_each(splice->enrol, splice_add_netns_of, &all);
+	for (size_t i = 0; i < splice->n_netns; i++) {
+		splice->netns[i].soon = true;
+		splice->netns[i].tries = 0;
+	}
+	splice->later_ms = SPLICE_LATER_MS;
+	splice_schedule(splice);
+}
+
 static int splice_announce(struct splice *splice)
 {
 	struct splice_walk walk;
@@ -449,6 +512,8 @@ int splice_apply(struct splice *splice, const struct config *config, const char 
 	int r;
 
 	splice->config = config;
+	splice->cgroup_root = cgroup_root;
+	splice->enrol = enrol;
 	splice->control->queue_max = config->limit_splice_queue;
 	splice->control->splice = splice->kernel_can && splice_wanted(config);
 	splice->control->reason = splice_reason(config);

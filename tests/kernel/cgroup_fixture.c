@@ -225,7 +225,12 @@ int fixture_setup(void **state)
 
 void fixture_use_root(struct fixture *f, const char *root)
 {
-	const struct cgroup_listener listener = {on_added, on_removed, on_failed, f};
+	const struct cgroup_listener listener = {
+		.added = on_added,
+		.removed = on_removed,
+		.failed = on_failed,
+		.user = f,
+	};
 
 	if (f->tree)
 		cgroup_tree_close(f->tree);

@@ -39,7 +39,7 @@ static void test_mount(void **state)
 
 static void test_refusals(void **state)
 {
-	const struct cgroup_listener listener = {NULL, NULL, NULL, NULL};
+	const struct cgroup_listener listener = {};
 	struct fixture *f = *state;
 	struct cgroup_tree *tree = NULL;
 	const char *relative = "a", *nested[] = {"/a/b", "/a"};

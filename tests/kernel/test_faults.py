@@ -1,0 +1,673 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Whatever fails, and for however long: the agent stays up, says what happened in a line, and is
+right again afterwards. What is right is what an agent has in the kernel that starts afresh."""
+import contextlib
+import ctypes
+import errno
+import glob
+import json
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import time
+
+from case import FAR4, PORT, TCP4, Case, Refused, attempt, main, original_dst
+from sandbox import DEADLINE, Place, check, libc, wait_until
+from splice_case import SpliceCase
+
+SYS_BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
+BPF_OBJ_GET, BPF_MAP_UPDATE_BATCH, BPF_MAP_DELETE_BATCH = 7, 26, 27
+MNT_DETACH = 2
+SLOTS = 64  # SHUNT_MESHES_MAX: a configuration's meshes are in one of three sets of these
+OTHER_ERRORS = "EPERM", "EINTR", "ENOSPC"
+
+
+def bpftool(*arguments):
+    return json.loads(subprocess.run(["bpftool", "-j", *arguments], stdout=subprocess.PIPE,
+                                     check=True).stdout or "[]")
+
+
+def bpf(command, attributes):
+    return check(libc.syscall(SYS_BPF, command, ctypes.c_char_p(attributes), len(attributes)))
+
+
+class FullMap:
+    """A pinned hash map, filled up with entries that nothing else would make."""
+
+    CHUNK = 4096
+
+    def __init__(self, path):
+        info = bpftool("map", "show", "pinned", path)
+        self.key_size, self.value_size = info["bytes_key"], info["bytes_value"]
+        pin = ctypes.create_string_buffer(path.encode())
+        self.fd = bpf(BPF_OBJ_GET, struct.pack("=QIIII", ctypes.addressof(pin), 0, 0, 0, 0))
+        self.n = 0
+        with contextlib.suppress(OSError):
+            while self.n < info["max_entries"]:
+                self.n += self.batch(BPF_MAP_UPDATE_BATCH, self.n, self.CHUNK)
+
+    def key(self, n):
+        return struct.pack("=Q", (1 << 63) + n).ljust(self.key_size, b"\xff")
+
+    def batch(self, command, first, n):
+        """Returns how many it came to."""
+        keys = ctypes.create_string_buffer(b"".join(self.key(first + i) for i in range(n)))
+        values = ctypes.create_string_buffer(n * self.value_size)
+        attributes = ctypes.create_string_buffer(struct.pack(
+            "=QQQQIIQQ", 0, 0, ctypes.addressof(keys), ctypes.addressof(values), n, self.fd, 0, 0))
+        result = libc.syscall(SYS_BPF, command, attributes, len(attributes) - 1)
+        done = struct.unpack_from("=I", attributes, 32)[0]
+        if result and ctypes.get_errno() not in (errno.E2BIG, errno.ENOENT):
+            raise OSError(ctypes.get_errno(), "bpf")
+        if result:
+            self.n += done if command == BPF_MAP_UPDATE_BATCH else 0
+            raise OSError(errno.E2BIG, "full")
+        return done
+
+    def close(self):
+        for first in range(0, self.n, self.CHUNK):
+            self.batch(BPF_MAP_DELETE_BATCH, first, min(self.CHUNK, self.n - first))
+        os.close(self.fd)
+
+
+class FaultCase(Case):
+    mesh = {"splice": "off"}
+    limits = {}
+
+    @classmethod
+    def setUpClass(cls):
+        cls.restart(cls.mesh, cls.limits)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.restart({}, {})
+
+    @classmethod
+    def restart(cls, mesh, limits):
+        cls.agent.limits = limits
+        cls.agent.configure(**mesh)
+        if cls.agent.process.poll() is None:
+            cls.agent.detach()
+        cls.agent.start()
+
+    def setUp(self):
+        super().setUp()
+        self.log_begin = len(self.agent.read_log())
+        self.app = self.world.app.cgroup
+
+    def log(self):
+        """What the agent said since the test began."""
+        return self.agent.read_log()[self.log_begin:]
+
+    def assert_said(self, text, times=1):
+        wait_until(lambda: text in self.log(), f"the log says {text!r}: {self.log()}")
+        self.assertLessEqual(self.log().count(text), times, self.log())
+
+    def pinned(self, name):
+        return bpftool("map", "dump", "pinned", f"{self.agent.pins}/maps/{name}")
+
+    def entries(self):
+        """What each cgroup is in the kernel: role, and number of the mesh in the configuration."""
+        found = {}
+        for entry in self.pinned("shunt_cgroups"):
+            value = entry["formatted"]["value"]
+            found[entry["formatted"]["key"]] = value["role"], value["mesh"] % SLOTS
+        return found
+
+    def slots(self):
+        used = {entry["formatted"]["value"]["mesh"] // SLOTS
+                for entry in self.pinned("shunt_cgroups") if entry["formatted"]["value"]["role"]}
+        used |= {entry["formatted"]["key"]["mesh"] // SLOTS for entry in self.pinned("shunt_owners")}
+        return used | {int.from_bytes(struct.pack("=I", entry["formatted"]["key"]["scope"]), "big")
+                       // 2 // SLOTS for entry in self.pinned("shunt_cidrs")}
+
+    def state(self):
+        """All that is in the kernel, by what it does."""
+        maps = {entry["id"]: entry["name"] for entry in (
+            bpftool("map", "show", "pinned", path)
+            for path in glob.glob(f"{self.agent.pins}/maps/*"))}
+        programs = {entry["id"]: entry.get("name") for entry in bpftool("prog", "show")
+                    if set(entry.get("map_ids", [])) & set(maps)}
+        links = sorted((entry.get("cgroup_id", 0), programs[entry["prog_id"]])
+                       for entry in bpftool("link", "show") if entry.get("prog_id") in programs)
+        return {
+            "maps": sorted(maps.values()),
+            "programs": sorted(programs.values()),
+            "links": links,
+            "link pins": sorted(os.listdir(f"{self.agent.pins}/links")),
+            "cgroups": self.entries(),
+            "cidrs": len(self.pinned("shunt_cidrs")),
+            "owners": len(self.pinned("shunt_owners")),
+        }
+
+    def assert_redirects(self):
+        with self.dial(FAR4) as sock:
+            self.assert_redirected(sock, FAR4).close()
+
+    def assert_right(self):
+        """As an agent that starts afresh; and nothing is left when it is taken out."""
+        wait_until(lambda: not self.agent.ask("status")["warnings"],
+                   f"nothing is wrong any more: {self.agent.ask('status')['warnings']}")
+        wait_until(lambda: len(self.slots()) <= 1, "rules of before are gone")
+        self.assert_redirects()
+        found = self.state()
+        ids = [entry["id"] for entry in (bpftool("map", "show", "pinned", path)
+                                         for path in glob.glob(f"{self.agent.pins}/maps/*"))]
+        self.agent.detach()
+        self.assertFalse(os.path.exists(self.agent.pins))
+        wait_until(lambda: not set(ids) & {entry["id"] for entry in bpftool("map", "show")},
+                   "the kernel has let go of the maps")
+        self.agent.start()
+        self.assertEqual(found, self.state())
+
+    def child(self, name):
+        cgroup = self.app.child(name)
+        self.addCleanup(lambda: os.path.exists(cgroup.directory) and cgroup.remove())
+        return cgroup
+
+    def reload(self, **keys):
+        """Until the end of the test."""
+        self.agent.reload(**self.mesh | keys)
+        self.addCleanup(self.reload_as_before)
+
+    def reload_as_before(self):
+        self.agent.configure(**self.mesh)
+        if self.agent.process.poll() is None:
+            self.agent.ask("reload")
+        else:
+            self.agent.start()
+
+    @contextlib.contextmanager
+    def injected(self, *injections):
+        """System calls of the agent fail: strace(1) has the syntax."""
+        pid = self.agent.process.pid
+        calls = ",".join(injection.split(":")[0] for injection in injections)
+        tracer = subprocess.Popen(
+            ["strace", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-p", str(pid),
+             *(word for injection in injections for word in ("-e", f"inject={injection}"))],
+            stdin=subprocess.DEVNULL)
+
+        def is_traced():
+            with open(f"/proc/{pid}/status", encoding="ascii") as status:
+                return f"TracerPid:\t{tracer.pid}" in status.read()
+        try:
+            wait_until(is_traced, "strace has the agent")
+            yield
+        finally:
+            tracer.send_signal(signal.SIGINT)
+            tracer.wait(DEADLINE)
+        self.assertIsNone(self.agent.process.poll(), self.log())
+
+    @contextlib.contextmanager
+    def stopped(self):
+        self.agent.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.agent.process.send_signal(signal.SIGCONT)
+
+
+class FullCgroups(FaultCase):
+    limits = {"cgroups": 6}
+
+    def test_cgroups(self):
+        self.reload(cgroups=f"{self.app.path}/*")
+        children = [self.child(f"c{n}") for n in range(12)]
+        self.assert_said("more cgroups than limits.cgroups = 6")
+        wait_until(lambda: len(self.entries()) == 6, "the map is full")
+        # Whoever has no entry is what the nearest above is, and that is in no mesh.
+        with self.counted(connect_unclassified=1):
+            missing = next(child for child in children
+                           if os.stat(child.directory).st_ino not in self.entries())
+            Place(missing, self.world.app.netns).run(
+                lambda: attempt(socket.create_connection, (FAR4, PORT), 1) and None)
+        for child in children:
+            child.remove()
+        wait_until(lambda: len(self.entries()) == 2, "those that are gone are out of the map")
+        self.reload()
+        self.assert_right()
+
+
+class FullRules(FaultCase):
+    limits = {"rules": 20}
+    mesh = FaultCase.mesh | {"exclude_cidrs": "10.99.0.0/16", "exclude_uids": "7"}
+
+    def test_rules(self):
+        for key, values in (("exclude_cidrs", (f"10.{n}.0.0/16" for n in range(100, 200))),
+                            ("exclude_uids", (str(n) for n in range(100, 200)))):
+            with self.subTest(key):
+                before = self.state()
+                self.agent.configure(**self.mesh | {key: ", ".join(values)})
+                with self.assertRaises(Refused):
+                    self.agent.ask("reload")
+                self.assertIn("limits.rules", self.log())
+                self.assertEqual(self.state(), before)
+                self.agent.reload(**self.mesh)
+        self.assert_right()
+
+
+class FullPairs(FaultCase):
+    limits = {"flows": 64}
+
+    def test_pairs(self):
+        full = FullMap(f"{self.agent.pins}/maps/shunt_pairs")
+        try:
+            with self.counted(connect_redirected=1, origdst_full=1):
+                sock = self.dial(FAR4)
+                proxied = self.accept(self.sidecar(FAR4))
+                self.assertEqual(attempt(original_dst, proxied), "ENOENT")
+                self.assert_connected(sock, proxied)
+        finally:
+            full.close()
+        self.assert_right()
+
+
+class Memory(FaultCase):
+    """The kernel says no to the agent, for whatever reason."""
+
+    def fail_while(self, action, *injections):
+        with self.injected(*injections):
+            action()
+            wait_until(lambda: self.agent.ask("status")["warnings"], "it is told")
+        self.assert_right()
+
+    def test_new_cgroup(self):
+        self.reload(cgroups=f"{self.app.path}/*")
+        for error in ("ENOMEM", *OTHER_ERRORS):
+            with self.subTest(error):
+                name = f"c{error}"
+                with self.injected(f"bpf:error={error}"):
+                    child = self.child(name)
+                    self.assert_said(f"{name} could not be enrolled", 1)
+                    wait_until(lambda: self.agent.ask("status")["warnings"], "status says so")
+                wait_until(lambda: os.stat(child.directory).st_ino in self.entries(),
+                           "it is enrolled")
+                self.assert_said("is mended", 9)
+        with self.injected("bpf:error=ENOMEM"):
+            child.remove()
+            self.assert_said("is gone and its entry could not be removed")
+        wait_until(lambda: not self.agent.ask("status")["warnings"], "it is mended")
+        self.reload()
+        self.assert_right()
+
+    def test_new_attachment(self):
+        """Where programs are to be attached a cgroup comes."""
+        late = f"{self.app.path}/late"
+        self.reload(cgroups=f"{late}/*")
+        for error, when in ("ENOMEM", "1"), ("ENOMEM", "7+"), ("EPERM", "1+"):
+            with self.subTest(error, when=when):
+                with self.injected(f"bpf:error={error}:when={when}"):
+                    child = self.child("late")
+                    wait_until(lambda: self.agent.ask("status")["warnings"], "status says so")
+                self.assertIn("programs could not be attached", self.log())
+                wait_until(lambda: len([link for link in self.agent.ask("status")["links"]
+                                        if link["cgroup"] == late]) == 1, "it is attached")
+                inner = child.child("inner")
+                wait_until(lambda: os.stat(inner.directory).st_ino in self.entries(), "enrolled")
+                with self.counted(connect_redirected=1):
+                    Place(inner, self.world.app.netns).run(
+                        lambda: socket.create_connection((FAR4, PORT)).close())
+                child.remove()
+                wait_until(lambda: not self.agent.ask("status")["warnings"], "it is mended")
+        self.reload()
+        self.assert_right()
+
+    def test_watches(self):
+        self.reload(cgroups=f"{self.app.path}/**")
+        for injection, told in (("inotify_add_watch:error=ENOSPC", "max_user_watches"),
+                                ("inotify_add_watch:error=ENOMEM", "cannot be watched"),
+                                ("openat:error=EMFILE", "cannot be watched")):
+            with self.subTest(injection):
+                name = f"w{len(os.listdir(self.app.directory))}"
+                with self.injected(injection):
+                    outer = self.child(name)
+                    wait_until(lambda: told in self.log(), f"{told} is said")
+                    inner = outer.child("inner")  # which nobody can see come
+                wait_until(lambda: os.stat(inner.directory).st_ino in self.entries(),
+                           "the one inside is found")
+                outer.remove()
+        self.reload()
+        self.assert_right()
+
+    def test_reload(self):
+        """It succeeds, or nothing changed; and the next one is right."""
+        other = {"exclude_cidrs": "10.99.0.0/16", "exclude_uids": "7"}
+        for when in "1", "2", "4", "8", "16", "3+", "12+":
+            with self.subTest(when):
+                before = self.entries()
+                with self.injected(f"bpf:error=ENOMEM:when={when}"):
+                    self.agent.configure(**self.mesh | other)
+                    with contextlib.suppress(Refused):
+                        self.agent.ask("reload")
+                wait_until(lambda: self.entries() == before, "everybody is enrolled as before")
+                self.assert_redirects()
+                self.agent.reload(**self.mesh)
+        self.assert_right()
+
+    def test_start(self):
+        """It starts, or it ends with a reason and leaves nothing."""
+        self.agent.detach()
+        try:
+            for when in "1", "2", "5", "11", "23", "40", "60", "90", "30+":
+                with self.subTest(when):
+                    self.agent.command = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=bpf",
+                                          "-e", f"inject=bpf:error=ENOMEM:when={when}"]
+                    self.try_start()
+        finally:
+            self.agent.command = []
+        self.agent.start()
+        self.assert_right()
+
+    def try_start(self):
+        begin = len(self.agent.read_log())
+        self.agent.process = self.agent.spawn()
+
+        def is_decided():
+            with contextlib.suppress(OSError):
+                self.agent.ask("status")
+                return True
+            return self.agent.process.poll() is not None
+        wait_until(is_decided, "it is ready, or has ended")
+        if self.agent.process.poll() is None:
+            self.assert_redirects()
+            self.agent.detach()
+        else:
+            self.assertIn("Cannot allocate memory", self.agent.read_log()[begin:])
+        self.assertFalse(os.path.exists(self.agent.pins), self.agent.read_log()[begin:])
+
+
+class Cgroups(FaultCase):
+    def test_more_than_the_queue_holds(self):
+        """Thousands come and go while the agent cannot look."""
+        with open("/proc/sys/fs/inotify/max_queued_events", encoding="ascii") as file:
+            queued = int(file.read())
+        self.reload(cgroups=f"{self.app.path}/*")
+        with self.stopped():
+            for _ in range(queued // 2 + 1):
+                self.app.child("brief")
+                os.rmdir(f"{self.app.directory}/brief")
+            left = [self.child(f"c{n}") for n in range(1000)]
+        self.assert_said("the tree is read again")
+        wait_until(lambda: self.agent.ask("status")["cgroups"]["members"] == len(left),
+                   "all of them are enrolled")
+        self.assertEqual({os.stat(child.directory).st_ino for child in left} - set(self.entries()),
+                         set())
+        for child in left:
+            child.remove()
+        wait_until(lambda: self.agent.ask("status")["cgroups"]["members"] == 0, "all are gone")
+        self.reload()
+        self.assert_right()
+
+    def test_vanish_while_they_are_enrolled(self):
+        """Every call of the agent takes its time, and each cgroup is one to attach to."""
+        self.reload(cgroups=f"{self.app.path}/brief/*")
+        with self.injected("bpf:delay_enter=2000"):
+            for n in range(100):
+                self.app.child("brief")
+                time.sleep(n / 5000)  # so that it goes at another moment each time
+                os.rmdir(f"{self.app.directory}/brief")
+            self.agent.ask("status")
+        self.assertNotIn("could not be", self.log())
+        self.reload()
+        self.assert_right()
+
+    def test_deeper_than_the_hooks_look(self):
+        self.reload(cgroups=f"{self.app.path}/*")
+        cgroup = self.child("deep")
+        for n in range(60):
+            cgroup = cgroup.child(f"d{n}")
+        wait_until(lambda: os.stat(cgroup.directory).st_ino in self.entries(), "it is enrolled")
+        with self.counted(connect_redirected=1):
+            Place(cgroup, self.world.app.netns).run(
+                lambda: socket.create_connection((FAR4, PORT)).close())
+        self.app.child("other").remove()
+        Place.enter(self.world.app)
+        self.reload()
+        shallow = f"{self.app.directory}/deep"
+        self.assertTrue(os.path.exists(shallow))
+        self.assert_right()
+
+
+class Pins(FaultCase):
+    def mount(self):
+        check(libc.mount(b"none", self.world.bpffs.encode(), b"bpf", 0, None))
+
+    def test_unmounted(self):
+        check(libc.umount2(self.world.bpffs.encode(), MNT_DETACH))
+        try:
+            self.assert_said("has lost its pins")
+            self.assert_redirects()
+            # What comes meanwhile is enrolled, and what is reloaded is in force.
+            self.agent.reload(**self.mesh | {"cgroups": f"{self.app.path}/late/*"})
+            inner = self.child("late").child("inner")
+            wait_until(lambda: self.agent.ask("status")["cgroups"]["members"] == 1, "enrolled")
+            with self.counted(connect_redirected=1):
+                Place(inner, self.world.app.netns).run(
+                    lambda: socket.create_connection((FAR4, PORT)).close())
+        finally:
+            self.mount()
+        self.assert_said("has its pins again")
+        self.agent.reload(**self.mesh)
+        # The pins are as good as those before: the next agent takes them over.
+        self.agent.stop(signal.SIGKILL)
+        self.assert_redirects()
+        self.agent.start()
+        self.assert_right()
+
+    def test_removed(self):
+        for name in "links", "":
+            with self.subTest(name):
+                for path, _, files in os.walk(f"{self.agent.pins}/{name}", topdown=False):
+                    for file in files:
+                        os.unlink(f"{path}/{file}")
+                    os.rmdir(path)
+                self.agent.ask("reload")
+                self.assert_redirects()
+                self.assert_right()
+
+    def test_cannot_be_removed(self):
+        """A cgroup is gone, and its pins stay for a while."""
+        self.reload(cgroups=f"{self.app.path}/late/*")
+        self.child("late")
+        wait_until(lambda: any(link["cgroup"].endswith("/late")
+                               for link in self.agent.ask("status")["links"]), "it is attached")
+        with self.injected("unlink:error=EROFS"):
+            os.rmdir(f"{self.app.directory}/late")
+            self.assert_said("could not be removed: Read-only file system")
+        wait_until(lambda: not self.agent.ask("status")["warnings"], "it is mended")
+        self.reload()
+        self.assert_right()
+
+
+class Socket(FaultCase):
+    def test_no_room_for_it(self):
+        directory = f"{self.world.directory}/full"
+        os.mkdir(directory)
+        self.addCleanup(os.rmdir, directory)
+        check(libc.mount(b"none", directory.encode(), b"tmpfs", 0, b"nr_inodes=1"))
+        self.addCleanup(lambda: check(libc.umount2(directory.encode(), MNT_DETACH)))
+        self.agent.detach()
+        before, self.agent.socket = self.agent.socket, f"{directory}/control.sock"
+        self.agent.configure(**self.mesh)
+        try:
+            self.assertEqual(self.agent.spawn().wait(DEADLINE), 1)
+            self.assert_said("control.sock: No space left on device")
+            self.assertFalse(os.path.exists(self.agent.pins))
+            check(libc.mount(b"none", directory.encode(), b"tmpfs", 32, b"nr_inodes=9"))
+            self.agent.start()
+            self.assert_right()
+            self.agent.detach()
+        finally:
+            self.agent.socket = before
+            self.agent.configure(**self.mesh)
+            if self.agent.process.poll() is not None:
+                self.agent.start()
+
+    def test_clients_that_do_not_read(self):
+        self.reload(cgroups=f"{self.app.path}/*")
+        clients = []
+        for _ in range(32):
+            client = self.keep(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            client.connect(self.agent.socket)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    client.send(b'{"verb": "counters"}\n' * 100)
+            clients.append(client)
+        child = self.child("new")
+        wait_until(lambda: os.stat(child.directory).st_ino in self.entries(), "it is enrolled")
+        with self.assertRaisesRegex(Refused, "too many connections"):
+            self.agent.ask("status")
+        for client in clients:
+            client.close()
+
+        def is_served():
+            with contextlib.suppress(Refused, OSError):
+                return self.agent.ask("status")
+        wait_until(is_served, "others are served")
+        child.remove()
+        self.reload()
+        self.assert_right()
+
+
+class Time(FaultCase):
+    def set_clock(self, date):
+        with open(self.clock, "w", encoding="ascii") as file:
+            file.write(f"@{date}\n")
+
+    def test_clock_jumps(self):
+        """To and fro by years; what has to be waited for comes all the same."""
+        library = glob.glob("/usr/lib/*/faketime/libfaketime.so.1")
+        self.clock = f"{self.world.directory}/clock"
+        self.set_clock("2026-01-01 00:00:00")
+        environment = {"LD_PRELOAD": library[0], "FAKETIME_TIMESTAMP_FILE": self.clock,
+                       "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        year = subprocess.check_output(["date", "+%Y"], env=os.environ | environment)
+        self.assertEqual(year, b"2026\n")
+        self.agent.stop()
+        self.agent.environment = environment
+        try:
+            self.agent.start()
+            for date in "2036-01-01 00:00:00", "1999-01-01 00:00:00":
+                self.set_clock(date)
+                self.assertLess(self.agent.ask("status")["uptime_seconds"], 10000)
+                self.assertGreaterEqual(self.agent.ask("status")["uptime_seconds"], 0)
+                self.agent.ask("reload")
+                wait_until(lambda: len(self.slots()) <= 1, "rules of before are gone")
+                self.assert_right()
+        finally:
+            self.agent.environment = {}
+        self.agent.stop()
+        self.agent.start()
+
+    def test_stopped(self):
+        """Redirection goes on; what came and went meanwhile is made good."""
+        self.reload(cgroups=f"{self.app.path}/*")
+        gone = self.child("gone")
+        wait_until(lambda: os.stat(gone.directory).st_ino in self.entries(), "it is enrolled")
+        with self.stopped():
+            inner = gone.child("inner")
+            with self.counted_while_stopped():
+                Place(inner, self.world.app.netns).run(
+                    lambda: socket.create_connection((FAR4, PORT)).close())
+            gone.remove()
+            new = self.child("new")
+            waiting = self.keep(socket.socket(socket.AF_UNIX))
+            waiting.settimeout(DEADLINE)
+            waiting.connect(self.agent.socket)
+            waiting.sendall(b'{"verb": "status"}\n')
+        self.assertTrue(json.loads(waiting.makefile().readline())["ok"])
+        wait_until(lambda: os.stat(new.directory).st_ino in self.entries(), "it is enrolled")
+        wait_until(lambda: self.agent.ask("status")["cgroups"]["members"] == 1, "one is gone")
+        self.reload()
+        self.assert_right()
+
+    @contextlib.contextmanager
+    def counted_while_stopped(self):
+        before = self.redirected()
+        yield
+        self.assertEqual(self.redirected(), before + 1)
+
+    def redirected(self):
+        """The first of the counters, of which outcomes are the first, and this the first of them."""
+        return sum(cpu["value"] for cpu in self.pinned("shunt_counters")[0]["formatted"]["values"])
+
+
+class Splicing(SpliceCase):
+    """The kernel half asks, and nobody listens."""
+
+    def restart(self):
+        self.agent.detach()
+        self.agent.start()
+        self.agent.reload(**self.mesh)
+
+    def setUp(self):
+        """The agent does not know this program yet."""
+        if not self.splices:
+            self.skipTest("this kernel cannot splice")
+        self.restart()
+        self.log_begin = len(self.agent.read_log())
+
+    def log(self):
+        return self.agent.read_log()[self.log_begin:]
+
+    def lost(self):
+        names = list(self.names)
+        values = self.dump("shunt_counters")[names.index("splice_events_lost")]
+        return sum(cpu["value"] for cpu in values["formatted"]["values"])
+
+    def test_ring_buffer_full(self):
+        self.names = self.agent.counters()
+        listener = self.listen()
+        name = listener.getsockname()
+        self.agent.process.send_signal(signal.SIGSTOP)
+        try:
+            def is_full():
+                for _ in range(100):
+                    with socket.socket() as client:
+                        client.connect(name)
+                        client.setblocking(False)
+                        listener.accept()[0].close()
+                return self.lost() > 0
+            wait_until(is_full, "the ring buffer is full")
+        finally:
+            self.agent.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: "the agent did not keep up" in self.log(), "it is told")
+        listener.close()
+        client, server = self.pair()
+        self.converse_until(client, server, lambda: self.members() == 2, "it is spliced")
+
+    def test_programs_full(self):
+        full = FullMap(f"{self.agent.pins}/maps/shunt_programs")
+        self.assertGreater(full.n, 10000)
+        client, server = self.pair()
+        self.converse_until(client, server, lambda: "programs are known" in self.log(),
+                            "the agent forgets them")
+        client, server = self.pair()
+        self.converse_until(client, server, lambda: self.members() == 2, "it is spliced")
+        os.close(full.fd)
+
+    def test_namespaces_cannot_be_entered(self):
+        client, server = self.pair()
+        self.converse_until(client, server, lambda: self.members() == 2, "it is spliced")
+        tracer = subprocess.Popen(
+            ["strace", "-qq", "-o", "/dev/null", "-e", "trace=setns", "-e",
+             "inject=setns:error=ENOMEM", "-p", str(self.agent.process.pid)],
+            stdin=subprocess.DEVNULL)
+        try:
+            self.agent.reload(**self.mesh | {"splice": "off"})
+            self.converse_until(client, server, lambda: "cannot be passed by" in self.log(),
+                                "it is told")
+        finally:
+            tracer.send_signal(signal.SIGINT)
+            tracer.wait(DEADLINE)
+        self.converse_until(client, server, lambda: self.members() == 0, "both ends are out")
+        self.agent.reload(**self.mesh)
+
+
+if __name__ == "__main__":
+    main()
