@@ -358,6 +358,8 @@ int loader_new(const struct loader_options *options, struct loader **ret)
 	fresh = !loader->n_links;
 
 	r = loader_load(loader, options, true);
+	if (r == -ENOMEM || r == -EAGAIN || r == -EINTR) /* which says nothing about the kernel */
+		r = loader_load(loader, options, true);
 	if (r)
 		r = loader_load(loader, options, false);
 	if (r)

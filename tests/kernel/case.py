@@ -113,6 +113,7 @@ class Agent:
         self.settings = {}  # more keys of [agent]
         self.command = []  # what runs it, if not we ourselves
         self.environment = {}
+        self.place = None  # where it runs, if not in this network namespace
         self.process = None
 
     def configure(self, **keys):
@@ -139,7 +140,7 @@ class Agent:
     def spawn(self):
         def prepare():
             die_with_parent()
-            self.world.far.cgroup.enter()
+            (self.place or self.world.far.cgroup).enter()
         with open(self.log, "ab") as log:
             return subprocess.Popen(
                 [*self.command, f"{self.world.build}/agent/shuntd", "-c", self.config],

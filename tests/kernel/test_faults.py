@@ -16,7 +16,7 @@ import subprocess
 import time
 
 from case import FAR4, PORT, TCP4, Case, Refused, attempt, main, original_dst
-from sandbox import DEADLINE, Place, check, libc, wait_until
+from sandbox import DEADLINE, Cgroup, Place, check, libc, wait_until
 from splice_case import SpliceCase
 
 SYS_BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
@@ -33,6 +33,29 @@ def bpftool(*arguments):
 
 def bpf(command, attributes):
     return check(libc.syscall(SYS_BPF, command, ctypes.c_char_p(attributes), len(attributes)))
+
+
+@contextlib.contextmanager
+def injected(agent, *injections):
+    """System calls of the agent fail: strace(1) has the syntax."""
+    pid = agent.process.pid
+    calls = ",".join(injection.split(":")[0] for injection in injections)
+    tracer = subprocess.Popen(
+        ["strace", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-p", str(pid),
+         *(word for injection in injections for word in ("-e", f"inject={injection}"))],
+        stdin=subprocess.DEVNULL)
+
+    def is_traced():
+        with open(f"/proc/{pid}/status", encoding="ascii") as status:
+            return f"TracerPid:\t{tracer.pid}" in status.read()
+    try:
+        wait_until(is_traced, "strace has the agent")
+        yield
+    finally:
+        tracer.send_signal(signal.SIGINT)
+        tracer.wait(DEADLINE)
+    if agent.process.poll() is not None:
+        raise AssertionError(f"the agent ended: {agent.read_log()}")
 
 
 class FullMap:
@@ -81,6 +104,7 @@ class FaultCase(Case):
     @classmethod
     def setUpClass(cls):
         cls.restart(cls.mesh, cls.limits)
+        cls.clean = cls.state()
 
     @classmethod
     def tearDownClass(cls):
@@ -88,11 +112,22 @@ class FaultCase(Case):
 
     @classmethod
     def restart(cls, mesh, limits):
+        """Takes out the one before, whatever it went through, and all that it has in the kernel."""
+        if cls.agent.process.poll() is None:
+            maps = cls.map_ids()
+            cls.agent.detach()
+            wait_until(lambda: not maps & {entry["id"] for entry in bpftool("map", "show")},
+                       "the kernel has let go of its maps")
+        if os.path.exists(cls.agent.pins):
+            raise AssertionError("pins are left")
         cls.agent.limits = limits
         cls.agent.configure(**mesh)
-        if cls.agent.process.poll() is None:
-            cls.agent.detach()
         cls.agent.start()
+
+    @classmethod
+    def map_ids(cls):
+        return {bpftool("map", "show", "pinned", path)["id"]
+                for path in glob.glob(f"{cls.agent.pins}/maps/*")}
 
     def setUp(self):
         super().setUp()
@@ -107,13 +142,15 @@ class FaultCase(Case):
         wait_until(lambda: text in self.log(), f"the log says {text!r}: {self.log()}")
         self.assertLessEqual(self.log().count(text), times, self.log())
 
-    def pinned(self, name):
-        return bpftool("map", "dump", "pinned", f"{self.agent.pins}/maps/{name}")
+    @classmethod
+    def pinned(cls, name):
+        return bpftool("map", "dump", "pinned", f"{cls.agent.pins}/maps/{name}")
 
-    def entries(self):
+    @classmethod
+    def entries(cls):
         """What each cgroup is in the kernel: role, and number of the mesh in the configuration."""
         found = {}
-        for entry in self.pinned("shunt_cgroups"):
+        for entry in cls.pinned("shunt_cgroups"):
             value = entry["formatted"]["value"]
             found[entry["formatted"]["key"]] = value["role"], value["mesh"] % SLOTS
         return found
@@ -125,11 +162,12 @@ class FaultCase(Case):
         return used | {int.from_bytes(struct.pack("=I", entry["formatted"]["key"]["scope"]), "big")
                        // 2 // SLOTS for entry in self.pinned("shunt_cidrs")}
 
-    def state(self):
+    @classmethod
+    def state(cls):
         """All that is in the kernel, by what it does."""
         maps = {entry["id"]: entry["name"] for entry in (
             bpftool("map", "show", "pinned", path)
-            for path in glob.glob(f"{self.agent.pins}/maps/*"))}
+            for path in glob.glob(f"{cls.agent.pins}/maps/*"))}
         programs = {entry["id"]: entry.get("name") for entry in bpftool("prog", "show")
                     if set(entry.get("map_ids", [])) & set(maps)}
         links = sorted((entry.get("cgroup_id", 0), programs[entry["prog_id"]])
@@ -138,10 +176,10 @@ class FaultCase(Case):
             "maps": sorted(maps.values()),
             "programs": sorted(programs.values()),
             "links": links,
-            "link pins": sorted(os.listdir(f"{self.agent.pins}/links")),
-            "cgroups": self.entries(),
-            "cidrs": len(self.pinned("shunt_cidrs")),
-            "owners": len(self.pinned("shunt_owners")),
+            "link pins": sorted(os.listdir(f"{cls.agent.pins}/links")),
+            "cgroups": cls.entries(),
+            "cidrs": len(cls.pinned("shunt_cidrs")),
+            "owners": len(cls.pinned("shunt_owners")),
         }
 
     def assert_redirects(self):
@@ -149,20 +187,21 @@ class FaultCase(Case):
             self.assert_redirected(sock, FAR4).close()
 
     def assert_right(self):
-        """As an agent that starts afresh; and nothing is left when it is taken out."""
+        """As an agent that has started afresh, once the test's own cgroups are gone."""
+        for name in next(os.walk(self.app.directory))[1]:
+            Cgroup(self.world.mount, f"{self.app.path}/{name}").remove()
         wait_until(lambda: not self.agent.ask("status")["warnings"],
                    f"nothing is wrong any more: {self.agent.ask('status')['warnings']}")
-        wait_until(lambda: len(self.slots()) <= 1, "rules of before are gone")
         self.assert_redirects()
-        found = self.state()
-        ids = [entry["id"] for entry in (bpftool("map", "show", "pinned", path)
-                                         for path in glob.glob(f"{self.agent.pins}/maps/*"))]
-        self.agent.detach()
-        self.assertFalse(os.path.exists(self.agent.pins))
-        wait_until(lambda: not set(ids) & {entry["id"] for entry in bpftool("map", "show")},
-                   "the kernel has let go of the maps")
-        self.agent.start()
-        self.assertEqual(found, self.state())
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: self.state() == self.clean, "it is as before")
+        self.assertEqual(self.state(), self.clean)
+
+    def visit(self, cgroup):
+        """A program in there dials, and gets to the sidecar."""
+        Place(cgroup, self.world.app.netns).run(
+            lambda: socket.create_connection((FAR4, PORT)).close())
+        self.accept(self.sidecar(FAR4)).close()
 
     def child(self, name):
         cgroup = self.app.child(name)
@@ -181,26 +220,8 @@ class FaultCase(Case):
         else:
             self.agent.start()
 
-    @contextlib.contextmanager
     def injected(self, *injections):
-        """System calls of the agent fail: strace(1) has the syntax."""
-        pid = self.agent.process.pid
-        calls = ",".join(injection.split(":")[0] for injection in injections)
-        tracer = subprocess.Popen(
-            ["strace", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-p", str(pid),
-             *(word for injection in injections for word in ("-e", f"inject={injection}"))],
-            stdin=subprocess.DEVNULL)
-
-        def is_traced():
-            with open(f"/proc/{pid}/status", encoding="ascii") as status:
-                return f"TracerPid:\t{tracer.pid}" in status.read()
-        try:
-            wait_until(is_traced, "strace has the agent")
-            yield
-        finally:
-            tracer.send_signal(signal.SIGINT)
-            tracer.wait(DEADLINE)
-        self.assertIsNone(self.agent.process.poll(), self.log())
+        return injected(self.agent, *injections)
 
     @contextlib.contextmanager
     def stopped(self):
@@ -240,30 +261,11 @@ class FullRules(FaultCase):
         for key, values in (("exclude_cidrs", (f"10.{n}.0.0/16" for n in range(100, 200))),
                             ("exclude_uids", (str(n) for n in range(100, 200)))):
             with self.subTest(key):
-                before = self.state()
                 self.agent.configure(**self.mesh | {key: ", ".join(values)})
                 with self.assertRaises(Refused):
                     self.agent.ask("reload")
                 self.assertIn("limits.rules", self.log())
-                self.assertEqual(self.state(), before)
-                self.agent.reload(**self.mesh)
-        self.assert_right()
-
-
-class FullPairs(FaultCase):
-    limits = {"flows": 64}
-
-    def test_pairs(self):
-        full = FullMap(f"{self.agent.pins}/maps/shunt_pairs")
-        try:
-            with self.counted(connect_redirected=1, origdst_full=1):
-                sock = self.dial(FAR4)
-                proxied = self.accept(self.sidecar(FAR4))
-                self.assertEqual(attempt(original_dst, proxied), "ENOENT")
-                self.assert_connected(sock, proxied)
-        finally:
-            full.close()
-        self.assert_right()
+                self.assert_right()
 
 
 class Memory(FaultCase):
@@ -309,8 +311,7 @@ class Memory(FaultCase):
                 inner = child.child("inner")
                 wait_until(lambda: os.stat(inner.directory).st_ino in self.entries(), "enrolled")
                 with self.counted(connect_redirected=1):
-                    Place(inner, self.world.app.netns).run(
-                        lambda: socket.create_connection((FAR4, PORT)).close())
+                    self.visit(inner)
                 child.remove()
                 wait_until(lambda: not self.agent.ask("status")["warnings"], "it is mended")
         self.reload()
@@ -349,10 +350,11 @@ class Memory(FaultCase):
         self.assert_right()
 
     def test_start(self):
-        """It starts, or it ends with a reason and leaves nothing."""
+        """It starts, or it ends with a reason and leaves nothing. The calls around the 25th are
+        libbpf's: it asks what the kernel can, and takes a failure for no."""
         self.agent.detach()
         try:
-            for when in "1", "2", "5", "11", "23", "40", "60", "90", "30+":
+            for when in "1", "5", "34", "35", "60", "90", "120", "160", "250", "34+":
                 with self.subTest(when):
                     self.agent.command = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=bpf",
                                           "-e", f"inject=bpf:error=ENOMEM:when={when}"]
@@ -422,13 +424,8 @@ class Cgroups(FaultCase):
             cgroup = cgroup.child(f"d{n}")
         wait_until(lambda: os.stat(cgroup.directory).st_ino in self.entries(), "it is enrolled")
         with self.counted(connect_redirected=1):
-            Place(cgroup, self.world.app.netns).run(
-                lambda: socket.create_connection((FAR4, PORT)).close())
-        self.app.child("other").remove()
-        Place.enter(self.world.app)
+            self.visit(cgroup)
         self.reload()
-        shallow = f"{self.app.directory}/deep"
-        self.assertTrue(os.path.exists(shallow))
         self.assert_right()
 
 
@@ -445,9 +442,9 @@ class Pins(FaultCase):
             self.agent.reload(**self.mesh | {"cgroups": f"{self.app.path}/late/*"})
             inner = self.child("late").child("inner")
             wait_until(lambda: self.agent.ask("status")["cgroups"]["members"] == 1, "enrolled")
-            with self.counted(connect_redirected=1):
-                Place(inner, self.world.app.netns).run(
-                    lambda: socket.create_connection((FAR4, PORT)).close())
+            before = self.agent.counters()["connect_redirected"]
+            self.visit(inner)
+            self.assertEqual(self.agent.counters()["connect_redirected"], before + 1)
         finally:
             self.mount()
         self.assert_said("has its pins again")
@@ -572,8 +569,7 @@ class Time(FaultCase):
         with self.stopped():
             inner = gone.child("inner")
             with self.counted_while_stopped():
-                Place(inner, self.world.app.netns).run(
-                    lambda: socket.create_connection((FAR4, PORT)).close())
+                self.visit(inner)
             gone.remove()
             new = self.child("new")
             waiting = self.keep(socket.socket(socket.AF_UNIX))
@@ -598,10 +594,15 @@ class Time(FaultCase):
 
 
 class Splicing(SpliceCase):
-    """The kernel half asks, and nobody listens."""
+    """The kernel half asks, and nobody listens; the agent is in another network namespace."""
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.agent.place = None
 
     def restart(self):
         self.agent.detach()
+        self.agent.place = self.world.far
         self.agent.start()
         self.agent.reload(**self.mesh)
 
@@ -654,17 +655,10 @@ class Splicing(SpliceCase):
     def test_namespaces_cannot_be_entered(self):
         client, server = self.pair()
         self.converse_until(client, server, lambda: self.members() == 2, "it is spliced")
-        tracer = subprocess.Popen(
-            ["strace", "-qq", "-o", "/dev/null", "-e", "trace=setns", "-e",
-             "inject=setns:error=ENOMEM", "-p", str(self.agent.process.pid)],
-            stdin=subprocess.DEVNULL)
-        try:
+        with injected(self.agent, "setns:error=ENOMEM"):
             self.agent.reload(**self.mesh | {"splice": "off"})
             self.converse_until(client, server, lambda: "cannot be passed by" in self.log(),
                                 "it is told")
-        finally:
-            tracer.send_signal(signal.SIGINT)
-            tracer.wait(DEADLINE)
         self.converse_until(client, server, lambda: self.members() == 0, "both ends are out")
         self.agent.reload(**self.mesh)
 

@@ -76,6 +76,7 @@ class AsTheUnitSays(SpliceCase):
             names = re.search("^CapabilityBoundingSet=(.*)$", unit.read(), re.MULTILINE)[1].split()
         cls.agent.detach()
         cls.agent.command = only(*names)
+        cls.agent.place = cls.world.far
         cls.agent.start()
         super().setUpClass()
 
@@ -83,6 +84,7 @@ class AsTheUnitSays(SpliceCase):
     def tearDownClass(cls):
         cls.agent.detach()
         cls.agent.command = []
+        cls.agent.place = None
         cls.agent.configure()
         cls.agent.start()
 
