@@ -3,7 +3,8 @@
 #
 # The Debian package: two builds of it are identical; in a Debian 12 root of its own it is installed,
 # enrols nothing as it comes, and redirects when it is told to; under traffic it is upgraded and
-# purged, no connection fails, and nothing is left of it.
+# purged, no connection fails, and nothing is left of it. All that where no systemd runs, and then
+# with a systemd that starts, reloads and restarts the agent by its unit.
 . "$(dirname "$0")/lib.sh"
 . "$LIB/traffic.sh"
 TOP=$(readlink -f "$LIB/../..")
@@ -15,7 +16,7 @@ debian_new() # DIR
 	mirror=$(apt-get indextargets --format '$(REPO_URI)' \
 		'Created-By: Packages' 'Origin: Debian' 'Codename: bookworm' | head -n 1)
 	rm -rf --one-file-system "$1.new"
-	debootstrap --variant=minbase bookworm "$1.new" "$mirror" >"$DIR/debootstrap.log" ||
+	debootstrap --variant=minbase --include=systemd,systemd-sysv bookworm "$1.new" "$mirror" >"$DIR/debootstrap.log" ||
 		fail "debootstrap: $(tail -n 3 "$DIR/debootstrap.log")"
 	mv "$1.new" "$1"
 }
@@ -46,6 +47,41 @@ agent_start()
 	wait_for 20 "shuntd answers" ctl status
 }
 
+# Boots the root: a process that is the first of namespaces of its own, its cgroups this test's.
+machine_start()
+{
+	spawn machine . - unshare --mount --pid --cgroup --uts --ipc --net --fork --kill-child sh -c '
+		mount --bind "$1" "$1" && mount -t proc proc "$1/proc" && mount -t sysfs sys "$1/sys" &&
+		mount -t cgroup2 cgroup2 "$1/sys/fs/cgroup" && mount --bind "$2" "$1/sys/fs/bpf" &&
+		mount -t tmpfs run "$1/run" && exec chroot "$1" env -i container=test \
+			PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --unit=basic.target' \
+		sh "$ROOT" "$DIR/bpf"
+	wait_for 60 "systemd is up" machine_is running
+}
+
+machine_is() # STATE
+{
+	[ "$(in_machine systemctl is-system-running)" = "$1" ]
+}
+
+in_machine() # COMMAND…
+{
+	nsenter -t "$(pgrep -P "${PIDS[machine]}")" --mount --uts --ipc --pid --cgroup -- \
+		chroot "$ROOT" env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+		DEBIAN_FRONTEND=noninteractive "$@"
+}
+
+
+machine_has_mesh() # NAME
+{
+	in_machine shuntctl meshes | grep -qw "$1"
+}
+
+unit_pid()
+{
+	in_machine systemctl show -P MainPID shuntd
+}
+
 package_version() # as dpkg has it
 {
 	chroot "$ROOT" dpkg-query -W -f '${Version} ${db:Status-Status}' shunt
@@ -53,15 +89,19 @@ package_version() # as dpkg has it
 
 sandbox_new "$@"
 ROOT=$DIR/root
-cleanup() # STATUS
+root_umount()
 {
-	local status=$1
+	local mount
 	for mount in proc sys/fs/bpf sys/fs/cgroup sys; do
-		umount -l "$ROOT/$mount" 2>/dev/null
+		! mountpoint -q "$ROOT/$mount" || umount -l "$ROOT/$mount"
 	done
-	sandbox_free "$status"
 }
-trap 'cleanup $?' EXIT
+trap_free() # STATUS
+{
+	root_umount || true
+	sandbox_free "$1"
+}
+trap 'trap_free $?' EXIT
 
 # Whoever builds it elsewhere has what is named there, and nothing else.
 for library in $(sed -n "s/^[a-z0-9]* = dependency('\([a-z0-9-]*\)'.*/\1/p" "$TOP/meson.build" |
@@ -92,18 +132,18 @@ dpkg-deb -R "$DEB" "$DIR/next"
 sed -i 's/^Version: .*/&+next/' "$DIR/next/DEBIAN/control"
 dpkg-deb --root-owner-group -b "$DIR/next" "$DIR/next.deb" >/dev/null
 
-[ -d "$BUILD/debian" ] || debian_new "$BUILD/debian"
+[ -x "$BUILD/debian/lib/systemd/systemd" ] || debian_new "$BUILD/debian"
 cp -a "$BUILD/debian" "$ROOT"
 mount -t proc proc "$ROOT/proc"
 mount -t sysfs -o ro sys "$ROOT/sys"
 mount --bind "$CGROUP_ROOT" "$ROOT/sys/fs/cgroup"
 mount --bind "$DIR/bpf" "$ROOT/sys/fs/bpf"
 cp /etc/resolv.conf "$ROOT/etc/resolv.conf"
-cp "$DEB" "$DIR/next.deb" "$ROOT/tmp"
+cp "$DEB" "$DIR/next.deb" "$ROOT/srv"
 [ -n "$(ls "$BUILD/debian/var/lib/apt/lists"/*_Packages 2>/dev/null)" ] || inside apt-get update
 files >"$DIR/before"
 
-inside apt-get install -y --no-install-recommends "/tmp/$(basename "$DEB")" ||
+inside apt-get install -y --no-install-recommends "/srv/$(basename "$DEB")" ||
 	fail "it is not installed: $(tail -n 20 "$DIR/inside.log")"
 expect "it is installed" "$VERSION installed" "$(package_version)"
 cp -au "$ROOT"/var/cache/apt/archives/*.deb "$BUILD/debian/var/cache/apt/archives/" 2>/dev/null || true
@@ -126,7 +166,7 @@ END
 ctl reload >/dev/null
 program_start
 
-inside dpkg -i /tmp/next.deb || fail "it is not upgraded: $(tail -n 20 "$DIR/inside.log")"
+inside dpkg -i /srv/next.deb || fail "it is not upgraded: $(tail -n 20 "$DIR/inside.log")"
 expect "it is upgraded" "$VERSION+next installed" "$(package_version)"
 grep -q "^cgroups = $CG/app" "$ROOT/etc/shunt/shunt.ini" || fail "the configuration was overwritten"
 progress
@@ -154,7 +194,7 @@ expect "purged: no file is left" "" "$(diff "$DIR/before" "$DIR/after" || true)"
 expect "purged: the group is gone" "" "$(chroot "$ROOT" getent group shunt || true)"
 
 # Removed while no agent answers: what the last one pinned goes all the same.
-inside apt-get install -y --no-install-recommends "/tmp/$(basename "$DEB")"
+inside apt-get install -y --no-install-recommends "/srv/$(basename "$DEB")"
 cat >"$ROOT/etc/shunt/shunt.ini" <<-END
 	[agent]
 	pin_dir = /sys/fs/bpf/shunt ; the default
@@ -172,3 +212,43 @@ expect "removed without an agent: nothing is left in the kernel" "" "$(bpf_left 
 [ -e "$ROOT/etc/shunt/shunt.ini" ] || fail "removing, not purging, took the configuration"
 inside dpkg --purge shunt
 [ ! -e "$ROOT/etc/shunt" ] || fail "/etc/shunt is left"
+
+echo "--- with systemd"
+root_umount
+: >"$DIR/relay.log"
+: >"$DIR/server.log"
+machine_start
+in_machine apt-get install -y --no-install-recommends "/srv/$(basename "$DEB")" \
+	>>"$DIR/inside.log" 2>&1 || fail "it is not installed: $(tail -n 20 "$DIR/inside.log")"
+expect "installing starts the unit" active "$(in_machine systemctl is-active shuntd)"
+expect "and enables it" enabled "$(in_machine systemctl is-enabled shuntd)"
+cat >"$ROOT/etc/shunt/shunt.ini" <<-END
+	[mesh test]
+	cgroups = /app
+	sidecar_cgroups = /proxy
+	tcp_redirect = 127.0.0.1:15001, [::1]:15001
+END
+in_machine systemctl reload shuntd
+wait_for 20 "the unit has reloaded" machine_has_mesh test
+expect "the unit lets it splice" "on" \
+	"$(in_machine shuntctl status | sed -n 's/^splice *\(on\|off\).*/\1/p')"
+program_start
+before=$(unit_pid)
+in_machine dpkg -i /srv/next.deb >>"$DIR/inside.log" 2>&1 ||
+	fail "it is not upgraded: $(tail -n 20 "$DIR/inside.log")"
+expect "upgraded: the unit runs" active "$(in_machine systemctl is-active shuntd)"
+[ "$before" != "$(unit_pid)" ] || fail "upgrading did not restart the agent"
+progress
+program_stop
+wait_for 5 "the relay has all $count connections" relayed "$count"
+expect "upgraded under systemd: each of $count connections was redirected" "$count" \
+	"$(grep -c connection "$DIR/server.log")"
+program_start
+bpf_objects "$DIR/bpf/shunt" >"$DIR/objects"
+in_machine apt-get purge -y shunt >>"$DIR/inside.log" 2>&1 ||
+	fail "it is not purged: $(tail -n 20 "$DIR/inside.log")"
+progress
+program_stop
+expect "purged under systemd: nothing is left in the kernel" "" "$(bpf_left "$DIR/objects")"
+expect "purged: no unit is left" "" "$(find "$ROOT/etc/systemd" "$ROOT/lib/systemd" -name 'shunt*')"
+expect "purged: nor a file of the agent's" "" "$(in_machine find /run/shunt /etc/shunt 2>/dev/null || true)"
