@@ -200,6 +200,8 @@ class Health(MetricsCase):
         self.assertEqual(metrics.get("shunt_rung", rung="off"), 0)
         self.assertEqual(metrics.get("shunt_config_last_reload_successful"), 1)
         self.assertGreater(metrics.get("shunt_cgroups", mesh="test", role="member"), 0)
+        self.assertEqual(metrics.get("shunt_nftables_namespaces"), 1)
+        self.assertNotIn(("shunt_pairs", frozenset()), metrics)
 
     def test_rung_off(self):
         """An agent that can do nothing at all says so."""
