@@ -182,8 +182,7 @@ static void selftest_run_below(const char *cgroup_root, struct selftest *result)
 	int r = cgroup_trial_init(&trial, cgroup_root, SELFTEST_CGROUP);
 
 	if (r) {
-		selftest_give_up(result,
-				 "no cgroup can be made below cgroup_root, or the agent's own", r);
+		selftest_give_up(result, "no cgroup can be made below cgroup_root", r);
 		return;
 	}
 	tries.cgroup = trial.fd;
