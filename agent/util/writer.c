@@ -120,6 +120,8 @@ void writer_number(struct writer *writer, const char *key, uint64_t number)
 {
 	char digits[20], *end = digits + sizeof(digits), *first = end;
 
+	if (number > INT64_MAX)
+		number = INT64_MAX;
 	do {
 		*--first = '0' + number % 10;
 	} while (number /= 10);

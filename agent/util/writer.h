@@ -31,6 +31,7 @@ void writer_object(struct writer *writer, const char *key);
 void writer_object_end(struct writer *writer);
 void writer_array(struct writer *writer, const char *key);
 void writer_array_end(struct writer *writer);
+/* At most 2^63 - 1: readers of JSON, shuntctl among them, refuse a text with more in it. */
 void writer_number(struct writer *writer, const char *key, uint64_t number);
 void writer_bool(struct writer *writer, const char *key, bool value);
 void writer_null(struct writer *writer, const char *key);

@@ -40,7 +40,7 @@ static void test_values(void **state)
 	writer_number(&writer, "last", 2);
 	writer_object_end(&writer);
 	assert_string_equal(writer_text(&writer),
-			    "{\"none\":0,\"most\":18446744073709551615,\"yes\":true,\"no\":false,"
+			    "{\"none\":0,\"most\":9223372036854775807,\"yes\":true,\"no\":false,"
 			    "\"null\":null,\"text\":\"a b\",\"nothing\":null,\"empty\":[],"
 			    "\"array\":[1,{},\"\"],\"last\":2}");
 	assert_int_equal(strlen(writer_text(&writer)), writer.len);
