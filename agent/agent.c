@@ -23,8 +23,10 @@
 #include "log_verifier.h"
 #include "metrics.h"
 #include "notify.h"
+#include "page.h"
 #include "privileges.h"
 #include "stats.h"
+#include "survey.h"
 #include "util/addr.h"
 #include "util/cleanup.h"
 #include "verbs.h"
@@ -325,7 +327,16 @@ static void agent_warn_of_restart(const struct config *now, const struct config 
 /* Counters are no reason to fail: who is wanted by nobody else must not be stopped by them. */
 static void agent_apply_http(struct agent *agent)
 {
-	static const struct http_page pages[] = {{"/metrics", metrics_page}, {}};
+	static const struct http_page pages[] = {
+		{"/", page_index},
+		{"/metrics", metrics_page},
+		{"/api/status", page_status},
+		{"/api/counters", page_counters},
+		{"/api/meshes", page_meshes},
+		{"/api/flows", page_flows},
+		{"/api/graph", page_graph},
+		{},
+	};
 	const struct shunt_endpoint *address = &agent->config->metrics_listen;
 	char text[ADDR_STRLEN];
 	int r;
@@ -335,7 +346,8 @@ static void agent_apply_http(struct agent *agent)
 	http_close(TAKE_PTR(agent->http));
 	if (!address->port)
 		return;
-	r = http_new(&agent->loop, address, pages, agent, &agent->http);
+	r = agent->survey ? 0 : survey_new(agent, &agent->survey);
+	r = r ?: http_new(&agent->loop, address, pages, agent, &agent->http);
 	addr_format_endpoint(address, text);
 	if (r)
 		log_warning("metrics_listen: nobody can ask on %s: %s", text, strerror(-r));
@@ -589,6 +601,7 @@ static void agent_stop(struct agent *agent)
 	if (agent->control)
 		control_close(TAKE_PTR(agent->control));
 	http_close(TAKE_PTR(agent->http));
+	survey_close(TAKE_PTR(agent->survey));
 	flows_deinit(&agent->flows);
 	watch_close(TAKE_PTR(agent->watch));
 	splice_close(TAKE_PTR(agent->splice));

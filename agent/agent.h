@@ -21,6 +21,8 @@
 #include "watch.h"
 #include "watchdog.h"
 
+struct survey;
+
 struct agent {
 	uv_loop_t loop;
 	uv_signal_t signals[3]; /* SIGTERM, SIGINT, SIGHUP */
@@ -45,6 +47,7 @@ struct agent {
 	struct splice *splice;	  /* NULL: the kernel cannot */
 	struct selftest selftest; /* the last one; all untried if none was needed yet */
 	struct flows flows;
+	struct survey *survey;
 	struct http *http;		      /* NULL: nobody is to ask, or the port is taken */
 	struct shunt_endpoint metrics_listen; /* where it listens */
 	char *cgroup_root;

@@ -102,7 +102,7 @@ void flow_names_deinit(struct flow_names *names)
 	free(names->programs);
 }
 
-static const struct cgroup_node *flow_find_cgroup(const struct flow_names *names, uint64_t id)
+const struct cgroup_node *flow_find_cgroup(const struct flow_names *names, uint64_t id)
 {
 	const struct flow_cgroup key = {.id = id}, *found;
 

@@ -35,6 +35,8 @@ void flow_names_deinit(struct flow_names *names);
 /* Fills in all but .pids. Borrows from @names and @record. */
 void flow_resolve(const struct flow_names *names, const struct shunt_flow *record,
 		  struct flow *ret);
+/* NULL: not one of the configuration. */
+const struct cgroup_node *flow_find_cgroup(const struct flow_names *names, uint64_t id);
 /* The members of the object that shuntctl prints. */
 void flow_write(struct flow_names *names, const struct flow *flow, struct writer *writer);
 /* The same of something that has happened to it, which is the record of @flow. */

@@ -13,6 +13,7 @@
 #include "agent.h"
 #include "flow.h"
 #include "flow_filter.h"
+#include "records.h"
 #include "util/cleanup.h"
 #include "verbs.h"
 
@@ -20,81 +21,16 @@
 #define FLOWS_PAGE 1024 /* flows in it */
 #define FLOWS_LOOK 4096 /* flows looked at, if few of them are asked for */
 
-#define FLOWS_BUFFER 65536 /* twice what the kernel gives at a time */
-
-/* Records of one size from an iterator. */
-struct flows_records {
-	int fd;
-	size_t begin; /* buffer[begin … end) is read and not taken */
-	size_t end;
-	char buffer[FLOWS_BUFFER];
-};
-
 struct flows_reader {
 	unsigned int id;
 	struct flow_filter filter;
 	bool users_known;
-	struct flows_records *scan; /* for them, while it goes on */
-	struct shunt_user *users;   /* by socket, once known */
+	struct records *scan;	  /* for them, while it goes on */
+	struct shunt_user *users; /* by socket, once known */
 	size_t n_users;
 	size_t allocated_users;
-	struct flows_records records;
+	struct records records;
 };
-
-/* Reads on: how many bytes more, 0 at the end, or negative errno. */
-static ssize_t flows_read(struct flows_records *records)
-{
-	ssize_t n;
-
-	memmove(records->buffer, records->buffer + records->begin, records->end - records->begin);
-	records->end -= records->begin;
-	records->begin = 0;
-	n = read(records->fd, records->buffer + records->end,
-		 sizeof(records->buffer) - records->end);
-	if (n < 0)
-		return -errno;
-	records->end += n;
-	return n;
-}
-
-/* The next record that has been read, or NULL. */
-static const void *flows_take_record(struct flows_records *records, size_t size)
-{
-	const void *record = records->buffer + records->begin;
-
-	if (records->end - records->begin < size)
-		return NULL;
-	records->begin += size;
-	return record;
-}
-
-/* Returns the next record, or NULL at the end, which is *@ret_error = 0, or on failure. */
-static const void *flows_next(struct flows_records *records, size_t size, int *ret_error)
-{
-	const void *record;
-	ssize_t n;
-
-	*ret_error = 0;
-	while (!(record = flows_take_record(records, size))) {
-		n = flows_read(records);
-		/* EAGAIN: it has looked at a million things, and none was to be told. */
-		if (n == -EAGAIN || n == -EINTR)
-			continue;
-		if (n < 0)
-			*ret_error = n;
-		if (n <= 0)
-			return NULL;
-	}
-	return record;
-}
-
-static struct flows_records *flows_records_free(struct flows_records *records)
-{
-	if (records && records->fd >= 0)
-		close(records->fd);
-	free(records);
-	return NULL;
-}
 
 static int flows_compare_users(const void *a, const void *b)
 {
@@ -133,17 +69,17 @@ static int flows_begin_users(struct flows_reader *reader, const struct loader *l
 /* Goes on with the scan by as much as the kernel gives at a time. */
 static int flows_go_on_with_users(struct flows_reader *reader)
 {
-	ssize_t n = flows_read(reader->scan);
+	ssize_t n = records_read(reader->scan);
 	const struct shunt_user *user;
 	int r = 0;
 
 	if (n == -EAGAIN || n == -EINTR)
 		return 0;
-	while (n > 0 && !r && (user = flows_take_record(reader->scan, sizeof(*user))))
+	while (n > 0 && !r && (user = records_take(reader->scan, sizeof(*user))))
 		r = flows_add_user(reader, user);
 	if (n > 0 || r)
 		return r;
-	reader->scan = flows_records_free(reader->scan);
+	reader->scan = records_free(reader->scan);
 	reader->users_known = true;
 	if (reader->n_users)
 		qsort(reader->users, reader->n_users, sizeof(*reader->users), flows_compare_users);
@@ -178,7 +114,7 @@ static struct flows_reader *flows_reader_free(struct flows_reader *reader)
 	if (reader->records.fd >= 0)
 		close(reader->records.fd);
 	flow_filter_deinit(&reader->filter);
-	flows_records_free(reader->scan);
+	records_free(reader->scan);
 	free(reader->users);
 	free(reader);
 	return NULL;
@@ -239,7 +175,7 @@ static int flows_write_page(struct flows_reader *reader, struct agent *agent, st
 
 	r = flow_names_init(&names, agent);
 	for (size_t i = 0; !r && i < FLOWS_LOOK && n < FLOWS_PAGE; i++) {
-		flow = flows_next(&reader->records, sizeof(*flow), &r);
+		flow = records_next(&reader->records, sizeof(*flow), &r);
 		if (!flow)
 			break;
 		r = flows_add(reader, &names, flow, writer, &n);

@@ -178,6 +178,15 @@ class Agent:
             raise Refused(answer["error"])
         return answer.get("result")
 
+    def flows(self):
+        """All connections that are told, page after page."""
+        answer = self.ask("flows")
+        flows = answer["flows"]
+        while answer["next"] is not None:
+            answer = self.ask("flows", next=answer["next"])
+            flows += answer["flows"]
+        return flows
+
     def reload(self, **keys):
         self.configure(**keys)
         self.ask("reload")

@@ -26,7 +26,7 @@ class ViewsCase(Case):
     def tearDown(self):
         super().tearDown()
         self.doCleanups()
-        wait_until(lambda: self.agent.ask("flows")["flows"] == [], "no connection is left")
+        wait_until(lambda: self.agent.flows() == [], "no connection is left")
 
     def command(self, *arguments):
         return [f"{self.world.build}/agent/shuntctl", "-s", self.agent.socket, *arguments]
@@ -354,7 +354,7 @@ class Spliced(ViewsCase):
             wait_until(lambda: self.try_receive(proxied), "it arrives")
             proxied.sendall(b"ok")
             wait_until(lambda: self.try_receive(sock), "it arrives")
-            if any(flow["spliced"] for flow in self.agent.ask("flows")["flows"]):
+            if any(flow["spliced"] for flow in self.agent.flows()):
                 return sock, proxied
             sock.close()
             proxied.close()
