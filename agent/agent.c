@@ -31,7 +31,9 @@
 #include "util/cleanup.h"
 #include "verbs.h"
 
-#define AGENT_LINGER_MS 1000
+#define AGENT_LINGER_MS	   1000
+#define AGENT_DRAIN_MS	   2000 /* until it is looked whether other versions are needed still … */
+#define AGENT_DRAIN_MAX_MS 60000 /* … twice as long each time that they were */
 
 /* Why the programs cannot be had: for the log, and for who asks later. */
 __attribute__((format(printf, 2, 3))) static void agent_complain(struct agent *agent,
@@ -96,14 +98,17 @@ static int agent_load(struct agent *agent)
 			agent,
 			"pin_dir %s is not on a bpf file system; mount one with: mount -t bpf bpf /sys/fs/bpf",
 			config->pin_dir);
-	else if (r)
+	else if (r < 0)
 		agent_complain(agent, "the programs could not be loaded: %s", strerror(-r));
+	else if (r == LOADER_E_FOREIGN)
+		agent_complain(agent, "pin_dir %s holds what is not Shunt's", config->pin_dir);
 	if (r)
 		return r < 0 ? r : r == LOADER_E_BUSY ? -EBUSY : -ENODEV;
-	for (const char *const *map = loader_replaced_maps(agent->loader); *map; map++) {
-		log_warning("map %s of an earlier agent has another size and was made anew", *map);
-		if (strcmp(*map, "shunt_pairs"))
-			continue;
+	if (loader_flows(agent->loader) != config->limit_flows)
+		log_warning(
+			"limits.flows stays %u while something is pinned; `shuntctl detach` and a start make it %u",
+			loader_flows(agent->loader), config->limit_flows);
+	if (loader_pairs_replaced(agent->loader)) {
 		maps_reset_counter(loader_maps(agent->loader), SHUNT_COUNTER_pairs_opened);
 		maps_reset_counter(loader_maps(agent->loader), SHUNT_COUNTER_pairs_closed);
 		for (int i = 0; i < SHUNT_REASON_MAX; i++)
@@ -321,7 +326,7 @@ static void agent_warn_of_restart(const struct config *now, const struct config 
 	    now->limit_flows != next->limit_flows || now->limit_cgroups != next->limit_cgroups ||
 	    now->limit_rules != next->limit_rules)
 		log_warning(
-			"changes of pin_dir, control_socket, cgroup_root and [limits] take effect when the agent is started again");
+			"changes of pin_dir, control_socket, cgroup_root and [limits] take effect when the agent is started again; that of flows when that is after a detach");
 }
 
 /* Counters are no reason to fail: who is wanted by nobody else must not be stopped by them. */
@@ -369,6 +374,7 @@ static void agent_unload(struct agent *agent)
 {
 	uv_timer_stop(&agent->linger);
 	watch_close(TAKE_PTR(agent->watch));
+	uv_timer_stop(&agent->drain);
 	splice_close(TAKE_PTR(agent->splice));
 	if (agent->nft && !agent->adopted)
 		nft_remove(agent->nft);
@@ -391,6 +397,32 @@ static int agent_start_splice(struct agent *agent)
 	}
 	r = splice_new(&agent->loop, agent->loader, &agent->splice);
 	return r ? log_errno(r, "the kernel half cannot be listened to") : 0;
+}
+
+/* No event says when the last connection of another version is closed. */
+static void agent_on_drain(uv_timer_t *timer)
+{
+	struct agent *agent = timer->data;
+
+	if (agent->detaching)
+		return;
+	if (loader_drain(agent->loader)) {
+		agent->drain_ms = agent->drain_ms * 2 < AGENT_DRAIN_MAX_MS ? agent->drain_ms * 2
+									   : AGENT_DRAIN_MAX_MS;
+		uv_timer_start(timer, agent_on_drain, agent->drain_ms, 0);
+		return;
+	}
+	agent_apply_splice(agent); /* connections that are in nobody's hands now are looked for */
+}
+
+static void agent_begin_to_drain(struct agent *agent)
+{
+	if (!loader_drains(agent->loader))
+		return;
+	log_info(
+		"programs of another version stay until the connections that they have are closed");
+	agent->drain_ms = AGENT_DRAIN_MS;
+	uv_timer_start(&agent->drain, agent_on_drain, agent->drain_ms, 0);
 }
 
 static int agent_watch_cgroups(struct agent *agent)
@@ -417,7 +449,7 @@ static int agent_redirect(struct agent *agent)
 		host_check(agent->config, agent->cgroup_root);
 	r = r ?: agent_load(agent);
 	if (!r) {
-		agent->adopted = loader_has_links(agent->loader);
+		agent->adopted = loader_adopted(agent->loader);
 		r = agent_watch_cgroups(agent);
 	}
 	r = r ?: agent_start_splice(agent);
@@ -430,6 +462,7 @@ static int agent_redirect(struct agent *agent)
 		agent_unload(agent);
 		return r;
 	}
+	agent_begin_to_drain(agent);
 	/* Both were in force for a moment: what a program has redirected, no rule does. */
 	stale = nft_remove_stale(agent->config->pin_dir);
 	if (stale)
@@ -614,6 +647,7 @@ static void agent_stop(struct agent *agent)
 	uv_close((uv_handle_t *)&agent->log_timer, NULL);
 	watchdog_close(&agent->watchdog);
 	mounts_close(&agent->mounts);
+	uv_close((uv_handle_t *)&agent->drain, NULL);
 	for (size_t i = 0; i < ARRAY_SIZE(agent->signals); i++)
 		uv_close((uv_handle_t *)&agent->signals[i], NULL);
 }
@@ -801,6 +835,8 @@ static void agent_init_handles(struct agent *agent)
 	uv_loop_init(&agent->loop);
 	uv_timer_init(&agent->loop, &agent->linger);
 	agent->linger.data = agent;
+	uv_timer_init(&agent->loop, &agent->drain);
+	agent->drain.data = agent;
 	uv_timer_init(&agent->loop, &agent->log_timer);
 	uv_check_init(&agent->loop, &agent->log_check);
 	agent->log_check.data = agent;

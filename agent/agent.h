@@ -31,7 +31,9 @@ struct agent {
 	uv_timer_t log_timer;
 	struct watchdog watchdog;
 	struct mounts mounts;
-	bool pins_lost; /* … and the log says so */
+	bool pins_lost;	  /* … and the log says so */
+	uv_timer_t drain; /* until it is looked whether other versions are needed still */
+	unsigned int drain_ms;
 	bool detaching; /* everything */
 	bool failed;	/* … and it did not go */
 	struct config *config;

@@ -156,11 +156,11 @@ static void enrol_write(struct enrol *enrol, const struct cgroup_node *node,
 			struct enrol_member *member)
 {
 	static const struct shunt_cgroup none = {.role = SHUNT_ROLE_NONE};
+	bool stopped = enrol->stopped && member->match.entry.role == SHUNT_ROLE_MEMBER;
 	int r = 0;
 
 	if (enrol->maps)
-		r = maps_put_cgroup(enrol->maps, node->id,
-				    enrol->stopped ? &none : &member->match.entry);
+		r = maps_put_cgroup(enrol->maps, node->id, stopped ? &none : &member->match.entry);
 	member->in_map = !r;
 	if (r == -E2BIG && !enrol->full) {
 		enrol->full = true;
@@ -378,9 +378,41 @@ static void enrol_reclassify(void *user, struct cgroup_node *node)
 	before = member->match.entry;
 	enrol_count(enrol, member, -1);
 	enrol_match(enrol, node, &member->match);
-	if (!member->in_map || memcmp(&before, &member->match.entry, sizeof(before)))
-		enrol_write(enrol, node, member);
+	member->changed = !member->in_map || memcmp(&before, &member->match.entry, sizeof(before));
 	enrol_count(enrol, member, 1);
+}
+
+static void enrol_rewrite(struct enrol *enrol, const struct cgroup_node *node)
+{
+	struct enrol_member *member = node->user;
+
+	if (!member || !member->changed)
+		return;
+	enrol_count(enrol, member, -1);
+	enrol_write(enrol, node, member);
+	enrol_count(enrol, member, 1);
+	member->changed = false;
+}
+
+static void enrol_rewrite_sidecar(void *user, struct cgroup_node *node)
+{
+	const struct enrol_member *member = node->user;
+
+	if (member && member->match.entry.role == SHUNT_ROLE_SIDECAR)
+		enrol_rewrite(user, node);
+}
+
+static void enrol_rewrite_other(void *user, struct cgroup_node *node)
+{
+	enrol_rewrite(user, node);
+}
+
+/* Sidecars first: who is redirected to one is to be answered as by whom he asked. */
+static void enrol_reclassify_all(struct enrol *enrol)
+{
+	cgroup_tree_each(enrol->tree, enrol_reclassify, enrol);
+	cgroup_tree_each(enrol->tree, enrol_rewrite_sidecar, enrol);
+	cgroup_tree_each(enrol->tree, enrol_rewrite_other, enrol);
 }
 
 static int enrol_attach_all(struct enrol *enrol)
@@ -466,10 +498,9 @@ static int enrol_remove_stale(struct enrol *enrol)
 }
 
 /*
- * Programs come before entries: it is the entries that have connections redirected, and by then who
- * answers for them has to be in place. Only where links of an earlier agent are to get programs
- * with new, empty maps it is the other way round: until then they have the old maps, which are
- * complete.
+ * Who answers comes before entries: it is entries that have connections redirected. Entries come
+ * before programs that redirect: the maps of these may be new, and what they replace has complete
+ * ones.
  */
 static int enrol_apply(struct enrol *enrol, const struct policy *policy)
 {
@@ -479,14 +510,53 @@ static int enrol_apply(struct enrol *enrol, const struct policy *policy)
 	enrol->settled = false;
 	enrol_clear_warnings(enrol);
 	r = cgroup_tree_watch(enrol->tree, (const char *const *)policy->watch, policy->n_watch);
-	if (!r && enrol->loader && loader_policy_replaced(enrol->loader))
-		cgroup_tree_each(enrol->tree, enrol_reclassify, enrol);
 	r = r ?: enrol_attach_all(enrol);
 	if (r)
 		return r;
-	cgroup_tree_each(enrol->tree, enrol_reclassify, enrol);
+	enrol_reclassify_all(enrol);
 	enrol->settled = true;
-	return enrol->maps ? enrol_remove_stale(enrol) : 0;
+	if (!enrol->loader)
+		return 0;
+	r = loader_renew(enrol->loader);
+	if (r)
+		return log_errno(r, "programs of an earlier agent could not be replaced");
+	r = enrol_remove_stale(enrol);
+	return r ?: loader_commit(enrol->loader);
+}
+
+/* Entries as an earlier agent left them. */
+static void enrol_restore(struct enrol *enrol, const struct table *before)
+{
+	struct table have = TABLE_INIT(uint64_t, struct shunt_cgroup);
+	struct sync_plan plan = {};
+	int r = maps_read(enrol->maps->cgroups, &have);
+
+	r = r ?: sync_diff(&have, before, &plan);
+	r = r ?: maps_apply(enrol->maps->cgroups, &plan);
+	if (r)
+		log_errno(r, "the entries before could not be put back");
+	sync_plan_deinit(&plan);
+	table_deinit(&have);
+}
+
+/* At the start: on failure everything is as it was. */
+static int enrol_begin(struct enrol *enrol, const struct policy *policy)
+{
+	struct table before = TABLE_INIT(uint64_t, struct shunt_cgroup);
+	int r;
+
+	if (!enrol->loader)
+		return enrol_apply(enrol, policy);
+	r = maps_read(enrol->maps->cgroups, &before);
+	if (!r) {
+		r = enrol_apply(enrol, policy);
+		if (r)
+			enrol_restore(enrol, &before);
+	}
+	if (r)
+		loader_revert(enrol->loader);
+	table_deinit(&before);
+	return r;
 }
 
 /* The policy before is put back whatever fails on the way: no cgroup may be left with a match in
@@ -497,16 +567,19 @@ static void enrol_revert(struct enrol *enrol, const struct policy *before)
 		return;
 	log_error("the policy before could not be put back in force whole");
 	enrol_fault(enrol);
-	cgroup_tree_each(enrol->tree, enrol_reclassify, enrol);
+	enrol_reclassify_all(enrol);
 	enrol->settled = true;
 }
 
 int enrol_set_policy(struct enrol *enrol, const struct policy *policy)
 {
 	const struct policy *before = enrol->policy;
-	int r = enrol_apply(enrol, policy);
+	int r;
 
-	if (r && before)
+	if (!before)
+		return enrol_begin(enrol, policy);
+	r = enrol_apply(enrol, policy);
+	if (r)
 		enrol_revert(enrol, before);
 	return r;
 }
@@ -527,10 +600,13 @@ struct enrol_totals enrol_totals(const struct enrol *enrol)
 	return enrol->totals;
 }
 
+/* Sidecars stay what they are: somebody may wait for an answer still that they are to give. */
 static void enrol_stop_one(void *user, struct cgroup_node *node)
 {
-	if (node->user)
-		enrol_write(user, node, node->user);
+	struct enrol_member *member = node->user;
+
+	if (member && member->match.entry.role == SHUNT_ROLE_MEMBER)
+		enrol_write(user, node, member);
 }
 
 static void enrol_mend_one(void *user, struct cgroup_node *node)

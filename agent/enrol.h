@@ -18,7 +18,8 @@ struct enrol;
 /* One cgroup, as the kernel half sees it. */
 struct enrol_member {
 	struct policy_match match;
-	bool in_map; /* false: shunt_cgroups is full, or the kernel refused */
+	bool changed; /* … and its entry is to be written */
+	bool in_map;  /* false: shunt_cgroups is full, or the kernel refused */
 };
 
 struct enrol_totals {

@@ -12,29 +12,39 @@
 #include <ftw.h>
 #include <inttypes.h>
 #include <linux/magic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
+#include "loader_layout.h"
+#include "loader_pins.h"
+#include "log.h"
 #include "shunt.skel.h"
 #include "util/cleanup.h"
 
-#define LOADER_BPFFS	    "/sys/fs/bpf"
-#define LOADER_PIN_DEPTH    8 /* of directories below pin_dir that are open at a time */
-#define LOADER_PROGRAMS_MAX 16
-#define LOADER_MAPS_MAX	    32
+#define LOADER_PIN_DEPTH 8 /* of directories below pin_dir that are open at a time */
+
+/* Directories of pins: see loader_pins.h. */
+#define LOADER_LINKS	   "links"
+#define LOADER_MAPS	   "maps"
+#define LOADER_POLICY	   "policy"
+#define LOADER_POLICY_NEXT "policy-next"
+
+/* What readlink() says of an fd. */
+#define LOADER_IS_MAP  "anon_inode:bpf-map"
+#define LOADER_IS_LINK "anon_inode:bpf-link"
 
 struct loader_program {
 	const char *name;   /* of the pin; what the operator reads */
 	const char *symbol; /* in the object */
 	unsigned int hooks; /* enum policy_hooks */
-	struct bpf_program *program;
+	bool redirects;	    /* who would lose a connection if its rules were not there yet */
 };
 
 /*
@@ -42,75 +52,49 @@ struct loader_program {
  * connection is redirected whose addresses could not be told yet.
  */
 static const struct loader_program loader_programs[] = {
-	{"getsockopt", "shunt_origdst", POLICY_HOOKS_SIDECAR, NULL},
-	{"sockops", "shunt_sockops", POLICY_HOOKS_BOTH, NULL},
-	{"getpeername4", "shunt_peername4", POLICY_HOOKS_MEMBER, NULL},
-	{"getpeername6", "shunt_peername6", POLICY_HOOKS_MEMBER, NULL},
-	{"getsockname4", "shunt_sockname4", POLICY_HOOKS_MEMBER, NULL},
-	{"getsockname6", "shunt_sockname6", POLICY_HOOKS_MEMBER, NULL},
-	{"recvmsg4", "shunt_recvmsg4", POLICY_HOOKS_MEMBER, NULL},
-	{"recvmsg6", "shunt_recvmsg6", POLICY_HOOKS_MEMBER, NULL},
-	{"sendmsg4", "shunt_sendmsg4", POLICY_HOOKS_BOTH, NULL},
-	{"sendmsg6", "shunt_sendmsg6", POLICY_HOOKS_BOTH, NULL},
-	{"connect4", "shunt_connect4", POLICY_HOOKS_MEMBER, NULL},
-	{"connect6", "shunt_connect6", POLICY_HOOKS_MEMBER, NULL},
+	{"getsockopt", "shunt_origdst", POLICY_HOOKS_SIDECAR, false},
+	{"sockops", "shunt_sockops", POLICY_HOOKS_BOTH, false},
+	{"getpeername4", "shunt_peername4", POLICY_HOOKS_MEMBER, false},
+	{"getpeername6", "shunt_peername6", POLICY_HOOKS_MEMBER, false},
+	{"getsockname4", "shunt_sockname4", POLICY_HOOKS_MEMBER, false},
+	{"getsockname6", "shunt_sockname6", POLICY_HOOKS_MEMBER, false},
+	{"recvmsg4", "shunt_recvmsg4", POLICY_HOOKS_MEMBER, false},
+	{"recvmsg6", "shunt_recvmsg6", POLICY_HOOKS_MEMBER, false},
+	{"sendmsg4", "shunt_sendmsg4", POLICY_HOOKS_BOTH, true},
+	{"sendmsg6", "shunt_sendmsg6", POLICY_HOOKS_BOTH, true},
+	{"connect4", "shunt_connect4", POLICY_HOOKS_MEMBER, true},
+	{"connect6", "shunt_connect6", POLICY_HOOKS_MEMBER, true},
 };
 #define LOADER_PROGRAMS ARRAY_SIZE(loader_programs)
 
 struct loader_link {
 	uint64_t cgroup;
 	unsigned int program; /* index in loader_programs */
+	bool made;	      /* since loader_commit(): was not there before */
+	bool current;	      /* has the program of this very process */
+	bool pending;	      /* is to get it in loader_renew() */
+	int before;	      /* fd of the program that it had, until loader_commit(); or -1 */
 };
 
 struct loader {
 	struct shunt_bpf *skeleton;
 	struct maps maps;
-	int pin_dir; /* open and locked: one agent at a time */
-	int links_dir;
-	char *path;
+	struct loader_pins pins;
+	int links_dir; /* open: there the links are, whatever is mounted over pin_dir by now */
 	struct bpf_program *programs[LOADER_PROGRAMS];
 	struct loader_link *links;
 	size_t n_links;
-	const char *replaced[LOADER_MAPS_MAX + 1];
-	bool policy_replaced;
+	bool adopted;	/* some links were there when it began */
+	bool committed; /* what is adopted is in force */
+	bool pairs_replaced;
+	bool policy_kept; /* else it is in LOADER_POLICY_NEXT until loader_commit() */
 	bool splices;
+	bool splice_pending; /* the sk_msg program of an earlier agent stays until loader_commit()
+			      */
 	struct bpf_link *walk;
 	struct bpf_link *scan;
 	struct bpf_link *reads; /* not pinned: goes with the agent */
 };
-
-/* Makes sure that @path is a directory on a bpffs, and opens it. */
-static int loader_open_pin_dir(const char *path, int *ret)
-{
-	_cleanup_close_ int fd = -1;
-	struct statfs fs;
-
-	if (!strncmp(path, LOADER_BPFFS "/", strlen(LOADER_BPFFS "/")) &&
-	    !statfs(LOADER_BPFFS, &fs) && fs.f_type != BPF_FS_MAGIC &&
-	    mount("bpf", LOADER_BPFFS, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700"))
-		return LOADER_E_NOT_BPFFS;
-	if (mkdir(path, 0700) && errno != EEXIST)
-		return errno == ENOENT || errno == EROFS ? LOADER_E_NOT_BPFFS : -errno;
-	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 || fstatfs(fd, &fs))
-		return -errno;
-	if (fs.f_type != BPF_FS_MAGIC) {
-		rmdir(path); /* fails, as it should, if it was there before and holds something */
-		return LOADER_E_NOT_BPFFS;
-	}
-	if (flock(fd, LOCK_EX | LOCK_NB))
-		return errno == EWOULDBLOCK ? LOADER_E_BUSY : -errno;
-	*ret = TAKE_FD(fd);
-	return 0;
-}
-
-static int loader_open_subdir(int dir, const char *name, int *ret)
-{
-	if (mkdirat(dir, name, 0700) && errno != EEXIST)
-		return -errno;
-	*ret = openat(dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return *ret < 0 ? -errno : 0;
-}
 
 static void loader_set_sizes(struct shunt_bpf *skeleton, const struct loader_options *options)
 {
@@ -122,19 +106,17 @@ static void loader_set_sizes(struct shunt_bpf *skeleton, const struct loader_opt
 	bpf_map__set_max_entries(skeleton->maps.shunt_ends, 2 * options->flows);
 }
 
-static bool loader_map_fits(const struct bpf_map *map, int fd)
+static bool loader_fd_is(int fd, const char *what)
 {
-	struct bpf_map_info info = {};
-	__u32 size = sizeof(info);
+	char link[64], is[64];
+	ssize_t n;
 
-	return !bpf_obj_get_info_by_fd(fd, &info, &size) && info.type == bpf_map__type(map) &&
-	       info.key_size == bpf_map__key_size(map) &&
-	       info.value_size == bpf_map__value_size(map) &&
-	       info.max_entries == bpf_map__max_entries(map) &&
-	       info.map_flags == bpf_map__map_flags(map);
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, is, sizeof(is));
+	return n == (ssize_t)strlen(what) && !memcmp(is, what, n);
 }
 
-/* Cgroups name meshes and meshes name rules: of maps that refer to each other all fit or none. */
+/* Cgroups name meshes and meshes name rules: maps that refer to each other. */
 static bool loader_is_policy(const struct bpf_map *map)
 {
 	static const char *const names[] = {
@@ -150,63 +132,130 @@ static bool loader_is_policy(const struct bpf_map *map)
 	return false;
 }
 
-static char *loader_map_path(const struct loader *loader, const struct bpf_map *map)
+static bool loader_info_fits(const struct bpf_map *map, const struct bpf_map_info *info)
 {
-	char *path;
-
-	return asprintf(&path, "%s/maps/%s", loader->path, bpf_map__name(map)) < 0 ? NULL : path;
+	return info->type == bpf_map__type(map) && info->key_size == bpf_map__key_size(map) &&
+	       info->value_size == bpf_map__value_size(map) &&
+	       info->map_flags == bpf_map__map_flags(map);
 }
 
-/* *@ret_pinned: is there a pin? Returns whether the map behind it can be used. */
-static bool loader_pin_fits(const struct loader *loader, const struct bpf_map *map,
-			    bool *ret_pinned)
-{
-	_cleanup_free_ char *path = loader_map_path(loader, map);
-	_cleanup_close_ int fd = path ? bpf_obj_get(path) : -1;
+enum loader_pin {
+	LOADER_PIN_NONE,
+	LOADER_PIN_FITS,
+	LOADER_PIN_RESIZED, /* fits but for max_entries */
+	LOADER_PIN_WRONG,
+};
 
-	*ret_pinned = fd >= 0;
-	return fd >= 0 && loader_map_fits(map, fd);
+/* What is pinned at @path for @map: enum loader_pin, or negative errno. */
+static int loader_look_at_pin(const struct bpf_map *map, const char *path, struct bpf_map_info *ret)
+{
+	_cleanup_close_ int fd = bpf_obj_get(path);
+	__u32 size = sizeof(*ret);
+
+	*ret = (struct bpf_map_info){};
+	if (fd < 0 && errno != EACCES) /* which says that it is nothing of BPF */
+		return errno == ENOENT ? LOADER_PIN_NONE : -errno;
+	if (!loader_fd_is(fd, LOADER_IS_MAP))
+		return LOADER_PIN_WRONG;
+	if (bpf_obj_get_info_by_fd(fd, ret, &size))
+		return -errno;
+	if (!loader_info_fits(map, ret))
+		return LOADER_PIN_WRONG;
+	return ret->max_entries == bpf_map__max_entries(map) ? LOADER_PIN_FITS : LOADER_PIN_RESIZED;
+}
+
+/* Those with the policy are kept all together or not at all. */
+static bool loader_policy_fits(const struct loader *loader)
+{
+	struct bpf_map_info info;
+	struct bpf_map *map;
+
+	bpf_object__for_each_map(map, loader->skeleton->obj)
+	{
+		_cleanup_free_ char *path = NULL;
+
+		if (!loader_is_policy(map))
+			continue;
+		path = loader_pins_map(&loader->pins, LOADER_POLICY, bpf_map__name(map));
+		if (!path || loader_look_at_pin(map, path, &info) != LOADER_PIN_FITS)
+			return false;
+	}
+	return true;
+}
+
+/* What sockets carry with them is shared with other versions, if these mean the same by it. */
+static void loader_share_map(const struct loader *loader, const struct bpf_map *map,
+			     const char *path)
+{
+	char name[64];
+
+	if (bpf_map__type(map) != BPF_MAP_TYPE_SK_STORAGE)
+		return;
+	snprintf(name, sizeof(name), LOADER_MAPS "/%s", bpf_map__name(map));
+	for (size_t i = 0; i < loader->pins.n_others; i++) {
+		_cleanup_close_ int fd =
+			loader_pins_get(&loader->pins, loader->pins.others[i], name);
+
+		if (fd >= 0 && loader_fd_is(fd, LOADER_IS_MAP) &&
+		    loader_layout_same(loader->skeleton->obj, map, fd) && !bpf_obj_pin(fd, path))
+			return;
+	}
+}
+
+/*
+ * Connections that are open are in the maps whose size is limits.flows: their size stays as long as
+ * they do. One that is no map of this ABI was damaged, and there is no more to save.
+ */
+static int loader_check_state_map(struct loader *loader, struct bpf_map *map, const char *path)
+{
+	struct bpf_map_info info;
+	int pin = loader_look_at_pin(map, path, &info);
+
+	switch (pin) {
+	case LOADER_PIN_RESIZED:
+		return bpf_map__set_max_entries(map, info.max_entries);
+	case LOADER_PIN_WRONG:
+		if (unlink(path))
+			return -errno;
+		log_warning("%s is not what this version keeps there, and was made anew", path);
+		loader->pairs_replaced |= map == loader->skeleton->maps.shunt_pairs;
+		return 0;
+	case LOADER_PIN_NONE:
+		loader_share_map(loader, map, path);
+		return 0;
+	default:
+		return pin < 0 ? pin : 0;
+	}
 }
 
 /* Gives each map its pin; libbpf adopts what is there, or pins what it makes. */
 static int loader_pin_maps(struct loader *loader)
 {
+	const char *policy;
 	struct bpf_map *map;
-	size_t replaced = 0;
-	bool pinned;
+	int r = 0;
 
-	while (loader->replaced[replaced])
-		replaced++;
-
-	bpf_object__for_each_map(map, loader->skeleton->obj)
-	{
-		if (!loader_is_policy(map) || loader_pin_fits(loader, map, &pinned))
-			continue;
-		loader->policy_replaced |= pinned;
-	}
+	loader->policy_kept = loader_policy_fits(loader);
+	policy = loader->policy_kept ? LOADER_POLICY : LOADER_POLICY_NEXT;
+	if (!loader->policy_kept)
+		r = loader_pins_clear(&loader->pins, policy)
+			    ?: loader_pins_make(&loader->pins, policy);
 	bpf_object__for_each_map(map, loader->skeleton->obj)
 	{
 		_cleanup_free_ char *path = NULL;
-		bool fits;
-		int r;
 
 		/* Constants of these very programs: those of others must not be taken for them. */
-		if (bpf_map__is_internal(map))
+		if (r || bpf_map__is_internal(map))
 			continue;
-		path = loader_map_path(loader, map);
+		path = loader_pins_map(&loader->pins, loader_is_policy(map) ? policy : LOADER_MAPS,
+				       bpf_map__name(map));
 		if (!path)
 			return -ENOMEM;
-		fits = loader_pin_fits(loader, map, &pinned) &&
-		       !(loader->policy_replaced && loader_is_policy(map));
-		if (pinned && !fits) {
-			unlink(path);
-			loader->replaced[replaced++] = bpf_map__name(map);
-		}
-		r = bpf_map__set_pin_path(map, path);
-		if (r)
-			return r;
+		if (!loader_is_policy(map))
+			r = loader_check_state_map(loader, map, path);
+		r = r ?: bpf_map__set_pin_path(map, path);
 	}
-	return 0;
+	return r;
 }
 
 static void loader_find_maps(struct loader *loader)
@@ -243,7 +292,7 @@ static int loader_add_link(struct loader *loader, uint64_t cgroup, unsigned int 
 	links = reallocarray(loader->links, loader->n_links + 1, sizeof(*links));
 	if (!links)
 		return -ENOMEM;
-	links[loader->n_links++] = (struct loader_link){cgroup, program};
+	links[loader->n_links++] = (struct loader_link){cgroup, program, .before = -1};
 	loader->links = links;
 	return 0;
 }
@@ -259,19 +308,14 @@ static int loader_find_program(const char *name)
 /* Notes which links an earlier agent left. What is not of this naming is not a link of Shunt's. */
 static int loader_find_links(struct loader *loader)
 {
+	_cleanup_free_ char *path = loader_pins_map(&loader->pins, LOADER_LINKS, "");
 	struct dirent *entry;
 	DIR *dir;
-	int fd, r = 0;
+	int r = 0;
 
-	fd = fcntl(loader->links_dir, F_DUPFD_CLOEXEC, 0);
-	dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir) {
-		r = -errno;
-		if (fd >= 0)
-			close(fd);
-		return r;
-	}
-	rewinddir(dir);
+	dir = path ? opendir(path) : NULL;
+	if (!dir)
+		return path ? -errno : -ENOMEM;
 	while (!r && (entry = readdir(dir))) {
 		uint64_t cgroup;
 		int program, end = 0;
@@ -283,19 +327,38 @@ static int loader_find_links(struct loader *loader)
 			r = loader_add_link(loader, cgroup, program);
 	}
 	closedir(dir);
+	loader->adopted = loader->n_links > 0 || loader->pins.n_others > 0;
 	return r;
+}
+
+/* Not a link: libbpf 1.1 has none for this. The map holds the program, and its pin the map. */
+static int loader_attach_sk_msg(struct loader *loader)
+{
+	return bpf_prog_attach(bpf_program__fd(loader->skeleton->progs.shunt_splice),
+			       bpf_map__fd(loader->skeleton->maps.shunt_ends), BPF_SK_MSG_VERDICT,
+			       0)
+		       ? -errno
+		       : 0;
+}
+
+/* Has an earlier agent left a program that splices? */
+static bool loader_ends_spliced(int ends)
+{
+	__u32 id = 0, n = 1;
+
+	return !bpf_prog_query(ends, BPF_SK_MSG_VERDICT, 0, NULL, &id, &n) && n;
 }
 
 /* The programs and links that there is one of, whatever is enrolled. */
 static int loader_attach_splice(struct loader *loader)
 {
 	struct shunt_bpf *skeleton = loader->skeleton;
+	int r;
 
-	/* Not a link: libbpf 1.1 has none for this. The map holds the program, and its pin the map.
-	 */
-	if (bpf_prog_attach(bpf_program__fd(skeleton->progs.shunt_splice),
-			    bpf_map__fd(skeleton->maps.shunt_ends), BPF_SK_MSG_VERDICT, 0))
-		return -errno;
+	loader->splice_pending = loader_ends_spliced(bpf_map__fd(skeleton->maps.shunt_ends));
+	r = loader->splice_pending ? 0 : loader_attach_sk_msg(loader);
+	if (r)
+		return r;
 	loader->walk = bpf_program__attach_iter(skeleton->progs.shunt_walk, NULL);
 	loader->scan =
 		loader->walk ? bpf_program__attach_iter(skeleton->progs.shunt_scan, NULL) : NULL;
@@ -337,44 +400,63 @@ static int loader_load(struct loader *loader, const struct loader_options *optio
 	return r;
 }
 
+static bool loader_version_splices(const struct loader *loader, unsigned int abi)
+{
+	_cleanup_close_ int ends = loader_pins_get(&loader->pins, abi, LOADER_MAPS "/shunt_ends");
+
+	return ends >= 0 && loader_ends_spliced(ends);
+}
+
+/* Did an earlier agent splice, of whatever version? Then this kernel can. */
+static bool loader_spliced_before(const struct loader *loader)
+{
+	bool splices = loader_version_splices(loader, SHUNT_ABI_VERSION);
+
+	for (size_t i = 0; i < loader->pins.n_others; i++)
+		splices |= loader_version_splices(loader, loader->pins.others[i]);
+	return splices;
+}
+
+/* *@ret: LOADER_LINKS, open. */
+static int loader_make_directories(const struct loader_pins *pins, int *ret)
+{
+	return loader_pins_make(pins, LOADER_MAPS) ?: loader_pins_make(pins, LOADER_LINKS) ?:
+	       loader_pins_enter(pins, LOADER_LINKS, ret);
+}
+
 int loader_new(const struct loader_options *options, struct loader **ret)
 {
 	struct loader *loader = calloc(1, sizeof(*loader));
-	bool fresh = false;
-	int maps_dir = -1, r;
+	int r;
 
 	if (!loader)
 		return -ENOMEM;
-	loader->pin_dir = loader->links_dir = -1;
-	loader->path = strdup(options->pin_dir);
-	r = loader->path ? loader_open_pin_dir(loader->path, &loader->pin_dir) : -ENOMEM;
-	r = r ?: loader_open_subdir(loader->pin_dir, "maps", &maps_dir);
-	r = r ?: loader_open_subdir(loader->pin_dir, "links", &loader->links_dir);
-	if (maps_dir >= 0)
-		close(maps_dir);
+	loader->links_dir = -1;
+	r = loader_pins_open(&loader->pins, options->pin_dir);
+	r = r ?: loader_make_directories(&loader->pins, &loader->links_dir);
 	r = r ?: loader_find_links(loader);
-	if (r)
-		goto fail;
-	fresh = !loader->n_links;
+	if (r) {
+		loader_free(loader);
+		return r;
+	}
 
 	r = loader_load(loader, options, true);
 	if (r == -ENOMEM || r == -EAGAIN || r == -EINTR) /* which says nothing about the kernel */
 		r = loader_load(loader, options, true);
-	if (r)
+	/* Connections that are spliced now need what this would go without. */
+	if (r && !loader_spliced_before(loader))
 		r = loader_load(loader, options, false);
-	if (r)
-		goto fail;
+	if (r) {
+		loader_revert(loader);
+		loader_free(loader);
+		return r;
+	}
 	loader_find_maps(loader);
 	for (size_t i = 0; i < LOADER_PROGRAMS; i++)
 		loader->programs[i] = bpf_object__find_program_by_name(loader->skeleton->obj,
 								       loader_programs[i].symbol);
 	*ret = loader;
 	return 0;
-fail:
-	if (fresh) /* an earlier agent's pins stay in force */
-		loader_remove_all(loader);
-	loader_free(loader);
-	return r;
 }
 
 struct loader *loader_free(struct loader *loader)
@@ -382,12 +464,13 @@ struct loader *loader_free(struct loader *loader)
 	if (!loader)
 		return NULL;
 	loader_unload(loader);
+	for (size_t i = 0; i < loader->n_links; i++)
+		if (loader->links[i].before >= 0)
+			close(loader->links[i].before);
 	if (loader->links_dir >= 0)
 		close(loader->links_dir);
-	if (loader->pin_dir >= 0)
-		close(loader->pin_dir);
+	loader_pins_close(&loader->pins);
 	free(loader->links);
-	free(loader->path);
 	free(loader);
 	return NULL;
 }
@@ -397,14 +480,14 @@ const struct maps *loader_maps(const struct loader *loader)
 	return &loader->maps;
 }
 
-const char *const *loader_replaced_maps(const struct loader *loader)
+bool loader_pairs_replaced(const struct loader *loader)
 {
-	return loader->replaced;
+	return loader->pairs_replaced;
 }
 
-bool loader_policy_replaced(const struct loader *loader)
+uint32_t loader_flows(const struct loader *loader)
 {
-	return loader->policy_replaced;
+	return bpf_map__max_entries(loader->skeleton->maps.shunt_ends) / SHUNT_ENDS;
 }
 
 static struct loader_link *loader_link_find(struct loader *loader, uint64_t cgroup,
@@ -416,7 +499,6 @@ static struct loader_link *loader_link_find(struct loader *loader, uint64_t cgro
 	return NULL;
 }
 
-/* By way of the directory that is open: there it is, whatever is mounted over pin_dir by now. */
 static char *loader_link_path(int links_dir, uint64_t cgroup, unsigned int program)
 {
 	char *path;
@@ -427,18 +509,45 @@ static char *loader_link_path(int links_dir, uint64_t cgroup, unsigned int progr
 	return path;
 }
 
-/* Puts our program into the link that an earlier agent pinned: there is no instant without one. */
-static int loader_link_adopt(struct loader *loader, uint64_t cgroup, unsigned int program)
+/* An fd of the link that an earlier agent pinned, and what it has; -errno if its cgroup is gone, or
+ * if it is none. */
+static int loader_link_open(struct loader *loader, const struct loader_link *link,
+			    struct bpf_link_info *info)
 {
-	_cleanup_free_ char *path = loader_link_path(loader->links_dir, cgroup, program);
+	_cleanup_free_ char *path =
+		loader_link_path(loader->links_dir, link->cgroup, link->program);
 	_cleanup_close_ int fd = -1;
+	__u32 size = sizeof(*info);
 
+	*info = (struct bpf_link_info){};
 	if (!path)
 		return -ENOMEM;
 	fd = bpf_obj_get(path);
 	if (fd < 0)
+		return -errno;
+	if (!loader_fd_is(fd, LOADER_IS_LINK) || bpf_obj_get_info_by_fd(fd, info, &size) ||
+	    info->type != BPF_LINK_TYPE_CGROUP || info->cgroup.cgroup_id != link->cgroup ||
+	    info->cgroup.attach_type !=
+		    bpf_program__expected_attach_type(loader->programs[link->program]))
+		return -ENOLINK;
+	return TAKE_FD(fd);
+}
+
+/* Puts our program into it: there is no instant without one. */
+static int loader_link_update(struct loader *loader, struct loader_link *link)
+{
+	struct bpf_link_info info;
+	_cleanup_close_ int fd = loader_link_open(loader, link, &info);
+
+	if (fd < 0)
 		return fd;
-	return bpf_link_update(fd, bpf_program__fd(loader->programs[program]), NULL);
+	if (!loader->committed)
+		link->before = bpf_prog_get_fd_by_id(info.prog_id);
+	if (bpf_link_update(fd, bpf_program__fd(loader->programs[link->program]), NULL))
+		return -errno;
+	link->current = true;
+	link->pending = false;
+	return 0;
 }
 
 static int loader_link_make(struct loader *loader, int cgroup_fd, uint64_t cgroup,
@@ -459,6 +568,10 @@ static int loader_link_make(struct loader *loader, int cgroup_fd, uint64_t cgrou
 		if (r)
 			unlink(path);
 	}
+	if (!r) {
+		loader->links[loader->n_links - 1].made = true;
+		loader->links[loader->n_links - 1].current = true;
+	}
 	bpf_link__destroy(link); /* the pin holds it */
 	return r;
 }
@@ -472,8 +585,27 @@ static int loader_link_remove(struct loader *loader, struct loader_link *link)
 		return -ENOMEM;
 	if (unlink(path) && errno != ENOENT)
 		return -errno;
+	if (link->before >= 0)
+		close(link->before);
 	*link = loader->links[--loader->n_links];
 	return 0;
+}
+
+/* Takes over what an earlier agent left. Returns whether there was something that could be. */
+static bool loader_link_adopt(struct loader *loader, struct loader_link *link)
+{
+	struct bpf_link_info info;
+	int fd;
+
+	if (link->current)
+		return true;
+	if (loader->committed || !loader_programs[link->program].redirects)
+		return !loader_link_update(loader, link);
+	fd = loader_link_open(loader, link, &info);
+	if (fd >= 0)
+		close(fd);
+	link->pending = fd >= 0;
+	return link->pending;
 }
 
 int loader_attach(struct loader *loader, const char *path, uint64_t cgroup, unsigned int hooks)
@@ -491,7 +623,7 @@ int loader_attach(struct loader *loader, const char *path, uint64_t cgroup, unsi
 		if (!(loader_programs[i].hooks & hooks))
 			continue;
 		link = loader_link_find(loader, cgroup, i);
-		if (link && !loader_link_adopt(loader, cgroup, i))
+		if (link && loader_link_adopt(loader, link))
 			continue;
 		if (link) /* cannot be updated, so it is none: its cgroup is gone, or not a link */
 			r = loader_link_remove(loader, link);
@@ -502,6 +634,97 @@ int loader_attach(struct loader *loader, const char *path, uint64_t cgroup, unsi
 		if (made[i])
 			loader_link_remove(loader, loader_link_find(loader, cgroup, i));
 	return r;
+}
+
+int loader_renew(struct loader *loader)
+{
+	int r = 0;
+
+	for (size_t i = 0; !r && i < loader->n_links; i++)
+		if (loader->links[i].pending)
+			r = loader_link_update(loader, &loader->links[i]);
+	return r;
+}
+
+/* The maps of the policy get the name by which the next agent finds them, all at one instant. */
+static int loader_keep_policy(struct loader *loader)
+{
+	_cleanup_free_ char *policy = loader_pins_map(&loader->pins, LOADER_POLICY, "");
+	_cleanup_free_ char *next = loader_pins_map(&loader->pins, LOADER_POLICY_NEXT, "");
+	int r;
+
+	if (loader->policy_kept)
+		return 0;
+	if (!policy || !next)
+		return -ENOMEM;
+	policy[strlen(policy) - 1] = next[strlen(next) - 1] = '\0';
+	r = loader_pins_make(&loader->pins, LOADER_POLICY);
+	if (!r && renameat2(AT_FDCWD, next, AT_FDCWD, policy, RENAME_EXCHANGE))
+		r = -errno;
+	loader->policy_kept = !r;
+	return r ?: loader_pins_clear(&loader->pins, LOADER_POLICY_NEXT);
+}
+
+int loader_commit(struct loader *loader)
+{
+	int r;
+
+	if (loader->committed)
+		return 0;
+	r = loader_keep_policy(loader);
+	if (!r && loader->splice_pending)
+		r = loader_attach_sk_msg(loader);
+	if (r)
+		return r;
+	for (size_t i = 0; i < loader->n_links; i++) {
+		struct loader_link *link = &loader->links[i];
+
+		link->made = false;
+		if (link->before >= 0)
+			close(link->before);
+		link->before = -1;
+	}
+	loader->committed = true;
+	loader_pins_retire(&loader->pins);
+	return 0;
+}
+
+static void loader_link_revert(struct loader *loader, struct loader_link *link)
+{
+	struct bpf_link_info info;
+	_cleanup_close_ int fd = loader_link_open(loader, link, &info);
+
+	if (fd < 0 || bpf_link_update(fd, link->before, NULL))
+		log_error("a program of the version before could not be put back");
+}
+
+void loader_revert(struct loader *loader)
+{
+	if (loader->committed)
+		return;
+	/* From the end: who redirects goes first, see loader_programs. */
+	for (size_t i = loader->n_links; i-- > 0;) {
+		struct loader_link *link = &loader->links[i];
+
+		if (link->made)
+			loader_link_remove(loader, link);
+		else if (link->before >= 0)
+			loader_link_revert(loader, link);
+	}
+	if (!loader->policy_kept)
+		loader_pins_clear(&loader->pins, LOADER_POLICY_NEXT);
+	if (!loader->n_links)
+		loader_pins_remove(&loader->pins);
+}
+
+size_t loader_drain(struct loader *loader)
+{
+	return loader_pins_drain(&loader->pins);
+}
+
+size_t loader_drains(const struct loader *loader)
+{
+	return loader->pins.n_others;
 }
 
 int loader_detach(struct loader *loader, uint64_t cgroup, unsigned int hooks)
@@ -528,30 +751,6 @@ int loader_prune(struct loader *loader, bool (*keep)(void *user, uint64_t cgroup
 	return r;
 }
 
-static void loader_unlink_all(int dir, const char *name)
-{
-	_cleanup_close_ int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	struct dirent *entry;
-	DIR *entries;
-
-	entries = fd < 0 ? NULL : fdopendir(fd);
-	if (!entries)
-		return;
-	TAKE_FD(fd);
-	while ((entry = readdir(entries)))
-		unlinkat(dirfd(entries), entry->d_name, 0);
-	closedir(entries);
-	unlinkat(dir, name, AT_REMOVEDIR);
-}
-
-static bool loader_leads_to_pins(const struct loader *loader)
-{
-	struct stat ours, there;
-
-	return !fstat(loader->pin_dir, &ours) && !stat(loader->path, &there) &&
-	       ours.st_dev == there.st_dev && ours.st_ino == there.st_ino;
-}
-
 static bool loader_keeps_none(void *user, uint64_t cgroup)
 {
 	return false;
@@ -561,21 +760,19 @@ int loader_remove_all(struct loader *loader)
 {
 	int r = loader_prune(loader, loader_keeps_none, NULL);
 
-	loader_unlink_all(loader->pin_dir, "links");
-	loader_unlink_all(loader->pin_dir, "maps");
-	if (!r && loader_leads_to_pins(loader) && rmdir(loader->path))
-		r = -errno;
-	return r;
+	r = r ?: loader_pins_remove_others(&loader->pins);
+	return r ?: loader_pins_remove(&loader->pins);
 }
 
 bool loader_has_pins(const struct loader *loader)
 {
 	struct stat links;
 
-	return loader_leads_to_pins(loader) && !fstat(loader->links_dir, &links) && links.st_nlink;
+	return loader_pins_lead_there(&loader->pins) && !fstat(loader->links_dir, &links) &&
+	       links.st_nlink;
 }
 
-static int loader_repin_maps(struct loader *loader, int maps_dir)
+static int loader_repin_maps(const struct loader *loader, const struct loader_pins *pins)
 {
 	struct bpf_map *map;
 	int r = 0;
@@ -586,10 +783,10 @@ static int loader_repin_maps(struct loader *loader, int maps_dir)
 
 		if (bpf_map__is_internal(map))
 			continue;
-		if (asprintf(&path, "/proc/self/fd/%d/%s", maps_dir, bpf_map__name(map)) < 0) {
-			path = NULL;
+		path = loader_pins_map(pins, loader_is_policy(map) ? LOADER_POLICY : LOADER_MAPS,
+				       bpf_map__name(map));
+		if (!path)
 			return -ENOMEM;
-		}
 		if (unlink(path) && errno != ENOENT)
 			return -errno;
 		r = bpf_obj_pin(bpf_map__fd(map), path);
@@ -628,22 +825,23 @@ static int loader_repin_links(struct loader *loader, int links_dir)
 
 int loader_repin(struct loader *loader)
 {
-	_cleanup_close_ int pin_dir = -1, links_dir = -1, maps_dir = -1;
+	_cleanup_close_ int links_dir = -1;
+	struct loader_pins pins;
 	int r;
 
-	if (loader_leads_to_pins(loader)) /* its lock is ours, and that of this very file */
-		pin_dir = fcntl(loader->pin_dir, F_DUPFD_CLOEXEC, 0);
-	r = pin_dir < 0 ? loader_open_pin_dir(loader->path, &pin_dir) : 0;
-	r = r ?: loader_open_subdir(pin_dir, "maps", &maps_dir);
-	r = r ?: loader_open_subdir(pin_dir, "links", &links_dir);
-	r = r ?: loader_repin_maps(loader, maps_dir);
+	r = loader_pins_reopen(&loader->pins, &pins);
+	r = r ?: loader_make_directories(&pins, &links_dir);
+	r = r ?: loader_pins_make(&pins, LOADER_POLICY);
+	r = r ?: loader_repin_maps(loader, &pins);
 	r = r ?: loader_repin_links(loader, links_dir);
-	if (r)
+	if (r) {
+		loader_pins_close(&pins);
 		return r;
+	}
 	close(loader->links_dir);
-	close(loader->pin_dir);
 	loader->links_dir = TAKE_FD(links_dir);
-	loader->pin_dir = TAKE_FD(pin_dir);
+	loader_pins_close(&loader->pins);
+	loader->pins = pins;
 	return 0;
 }
 
@@ -721,9 +919,9 @@ int loader_open_users(const struct loader *loader)
 	return loader_open_iterator(loader->skeleton->progs.shunt_users, -1);
 }
 
-bool loader_has_links(const struct loader *loader)
+bool loader_adopted(const struct loader *loader)
 {
-	return loader->n_links > 0;
+	return loader->adopted;
 }
 
 void loader_each_link(struct loader *loader,

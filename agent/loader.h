@@ -1,15 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Programs, maps and links in the kernel, and their pins. What is pinned outlives the agent: the
- * hooks go on with the policy that they have, and the next agent adopts it.
+ * hooks go on with the policy that they have, and the next agent adopts it. loader_pins.h says
+ * where what is.
  *
- *   pin_dir/maps/NAME              shared by every generation of the programs
- *   pin_dir/links/CGROUP-PROGRAM   CGROUP: the cgroup's id
+ * The agent may be killed between any two of these steps, and the next one begins with the first:
+ *   1. loader_new()     loads; whatever is attached stays as it is
+ *   2. loader_attach()  makes the links that are missing, and puts our programs into those of hooks
+ *                       that only answer
+ *   3. the caller       completes the maps
+ *   4. loader_renew()   puts our programs into the links of hooks that redirect
+ *   5. loader_commit()  makes the maps those that the next agent finds
+ * At each of them every link that redirects has a program with complete maps.
  */
 #pragma once
 
 #include <stdbool.h>
 
+#include "loader_pins.h"
 #include "maps.h"
 #include "policy.h"
 
@@ -22,11 +30,6 @@ struct loader_options {
 	uint32_t rules;
 };
 
-enum loader_error {
-	LOADER_E_BUSY = 1,  /* another agent has pin_dir */
-	LOADER_E_NOT_BPFFS, /* pin_dir is not on a bpf file system, and none could be mounted */
-};
-
 /*
  * Loads the programs, with the maps that are pinned already as far as they fit. Nothing is attached
  * or replaced yet: the maps have to be right first. Returns 0, negative errno, or enum
@@ -37,10 +40,11 @@ int loader_new(const struct loader_options *options, struct loader **ret);
 struct loader *loader_free(struct loader *loader);
 
 const struct maps *loader_maps(const struct loader *loader);
-/* Names of pinned maps that did not fit and were replaced by empty ones; ends with NULL. */
-const char *const *loader_replaced_maps(const struct loader *loader);
-/* Are those with the policy among them? They are replaced together. */
-bool loader_policy_replaced(const struct loader *loader);
+/* Was what was pinned as shunt_pairs damaged, and made anew? */
+bool loader_pairs_replaced(const struct loader *loader);
+/* How many connections can be spliced at a time: that of an earlier agent while its maps are kept.
+ */
+uint32_t loader_flows(const struct loader *loader);
 
 /*
  * Attaches what @hooks (enum policy_hooks) stands for to the cgroup at @path, a directory, with the
@@ -48,6 +52,17 @@ bool loader_policy_replaced(const struct loader *loader);
  * out.
  */
 int loader_attach(struct loader *loader, const char *path, uint64_t cgroup, unsigned int hooks);
+/* The links that loader_attach() has put off. 0 or negative errno: some have the program before. */
+int loader_renew(struct loader *loader);
+/* What is attached is now what is to be found; only the first call does something. Programs of
+ * other versions that redirected do so no more. 0 or negative errno. */
+int loader_commit(struct loader *loader);
+/* Instead of loader_commit(): every link gets the program back that it had, and those that were
+ * made go. */
+void loader_revert(struct loader *loader);
+/* Takes out other versions that nobody needs any more. Both return how many are left. */
+size_t loader_drain(struct loader *loader);
+size_t loader_drains(const struct loader *loader);
 /* Takes out the programs of this cgroup that @hooks does not stand for. 0 for all. On failure goes
  * on with the others; what could not be taken out can be tried again. */
 int loader_detach(struct loader *loader, uint64_t cgroup, unsigned int hooks);
@@ -81,7 +96,8 @@ void loader_unwatch_reads(struct loader *loader);
 int loader_open_flows(const struct loader *loader);
 int loader_open_users(const struct loader *loader);
 
-bool loader_has_links(const struct loader *loader);
+/* Was something attached by an earlier agent? */
+bool loader_adopted(const struct loader *loader);
 /* Calls @visit for each link in force. */
 void loader_each_link(struct loader *loader,
 		      void (*visit)(void *user, uint64_t cgroup, const char *program), void *user);

@@ -136,6 +136,39 @@ static int maps_add_messages(const struct maps *maps, uint64_t counters[SHUNT_CO
 	return r;
 }
 
+static int maps_shape(int map, struct table *ret)
+{
+	struct bpf_map_info info = {};
+	__u32 size = sizeof(info);
+
+	if (bpf_obj_get_info_by_fd(map, &info, &size))
+		return -errno;
+	*ret = (struct table){.key_size = info.key_size, .value_size = info.value_size};
+	return 0;
+}
+
+int maps_clear(int map)
+{
+	struct table rows = {};
+	int r = maps_shape(map, &rows);
+
+	r = r ?: maps_read(map, &rows);
+	r = r ?: maps_remove(map, &rows);
+	table_deinit(&rows);
+	return r;
+}
+
+bool maps_is_empty(int map)
+{
+	_cleanup_free_ char *key = NULL;
+	struct table rows = {};
+
+	if (maps_shape(map, &rows))
+		return false;
+	key = malloc(rows.key_size);
+	return key && bpf_map_get_next_key(map, NULL, key) == -ENOENT;
+}
+
 static int maps_sum_counters(const struct maps *maps, uint32_t first, uint32_t n, uint64_t *ret)
 {
 	int cpus = libbpf_num_possible_cpus();

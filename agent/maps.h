@@ -48,6 +48,11 @@ int maps_write(int map, const struct table *table);
 /* Removes the rows of @table, as far as they are there. */
 int maps_remove(int map, const struct table *table);
 
+/* Removes all rows of a hash map, whatever their shape. */
+int maps_clear(int map);
+/* … false too if it cannot be read. */
+bool maps_is_empty(int map);
+
 /* Sums each counter over all CPUs, those of messages over the rows of shunt_stats too. */
 int maps_read_counters(const struct maps *maps, uint64_t ret[SHUNT_COUNTER_MAX]);
 /* One of those that are not of messages. */

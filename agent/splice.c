@@ -524,8 +524,9 @@ int splice_apply(struct splice *splice, const struct config *config, const char 
 	if (r)
 		return r;
 	splice_read_scan(splice);
-	/* Not before the scan: it says whose the connections are that are found. */
-	splice->control->discover = splice->control->splice;
+	/* Not before the scan: it says whose the connections are that are found. And not while some
+	 * may be another version's. */
+	splice->control->discover = splice->control->splice && !loader_drains(splice->loader);
 	enrol_each(enrol, splice_add_netns_of, &all);
 	splice->later_ms = SPLICE_LATER_MS;
 	splice_schedule(splice);

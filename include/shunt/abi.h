@@ -22,7 +22,19 @@
 #include <linux/types.h>
 
 /* Raised whenever the layout or the meaning of anything in this file changes. */
-#define SHUNT_ABI_VERSION 3
+#define SHUNT_ABI_VERSION 4
+
+/*
+ * What no version changes, so that each can take over from each, later or earlier: what stands in
+ * agent/loader_pins.h of names and places, and
+ *   - hooks whose name begins with "connect" or "sendmsg" redirect; the others only answer;
+ *   - shunt_control is an array that can be mapped, and begins with .splice; while that is 0 no
+ *     connection becomes known that was not redirected, and none enters the sockhash;
+ *   - shunt_pairs is a hash map, and empty when no connection needs the programs any more;
+ *   - shunt_cgroups is a hash map, and a cgroup that is not in it is not redirected;
+ *   - shunt_socks and shunt_resolvers are shared by versions whose values have the same layout: who
+ *     gives one of their fields another meaning gives it another name.
+ */
 
 /* Limits. Each stands in the documents and tests under this name. */
 #define SHUNT_MESHES_MAX    64			   /* meshes in one configuration */
@@ -483,10 +495,10 @@ enum shunt_program {
 
 /* shunt_control: one entry. Written by the agent. */
 struct shunt_control {
+	__u32 splice;	   /* some mesh splices, and the kernel can; first in every version */
+	__u32 queue_max;   /* limits.splice_queue, in bytes */
 	__u64 agent;	   /* kernel address of its task_struct … */
 	__u64 agent_start; /* … and start_time, by which the address is known to be still its */
-	__u32 queue_max;   /* limits.splice_queue, in bytes */
-	__u32 splice;	   /* some mesh splices, and the kernel can */
 	__u32 spilled;	   /* directions spilled now; written by the kernel half */
 	__u32 reason;	   /* enum shunt_reason, if .splice is not set */
 	__u32 generation;  /* of meshes, cgroups and programs; never 0 */

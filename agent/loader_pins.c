@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The directories of pin_dir, and what other versions left there.
+ * Reads from: pin_dir.
+ * Writes to: pin_dir; shunt_control and shunt_cgroups of other versions.
+ */
+#include "loader_pins.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include <bpf/bpf.h>
+
+#include "log.h"
+#include "maps.h"
+#include "util/cleanup.h"
+
+#define LOADER_PINS_BPFFS "/sys/fs/bpf"
+#define LOADER_PINS_TRIES 8
+
+CLEANUP_DEFINE(DIR *, closedir)
+
+static DIR *loader_pins_list(int dir, const char *name)
+{
+	int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *entries = fd < 0 ? NULL : fdopendir(fd);
+
+	if (!entries && fd >= 0)
+		close(fd);
+	return entries;
+}
+
+/* The next entry that is not the directory itself or the one above. */
+static struct dirent *loader_pins_next(DIR *entries)
+{
+	struct dirent *entry;
+
+	do
+		entry = readdir(entries);
+	while (entry && (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")));
+	return entry;
+}
+
+/* Opens @path, a directory on a bpffs, and locks it. -EAGAIN: it was removed meanwhile. */
+static int loader_pins_lock(const char *path, int *ret)
+{
+	_cleanup_close_ int fd = -1;
+	struct statfs fs;
+	struct stat now;
+
+	if (mkdir(path, 0700) && errno != EEXIST)
+		return errno == ENOENT || errno == EROFS ? LOADER_E_NOT_BPFFS : -errno;
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? -EAGAIN : -errno;
+	if (fstatfs(fd, &fs))
+		return -errno;
+	if (fs.f_type != BPF_FS_MAGIC) {
+		rmdir(path); /* fails, as it should, if it was there before and holds something */
+		return LOADER_E_NOT_BPFFS;
+	}
+	if (flock(fd, LOCK_EX | LOCK_NB))
+		return errno == EWOULDBLOCK ? LOADER_E_BUSY : -errno;
+	if (fstat(fd, &now))
+		return -errno;
+	if (!now.st_nlink) /* an agent that detached had it until now */
+		return -EAGAIN;
+	*ret = TAKE_FD(fd);
+	return 0;
+}
+
+/* What is there besides this version; nothing but versions of Shunt may be. */
+static int loader_pins_look(struct loader_pins *pins)
+{
+	_cleanup_(cleanup_closedir) DIR *entries = loader_pins_list(pins->dir, ".");
+	struct dirent *entry;
+
+	if (!entries)
+		return -errno;
+	pins->made = true;
+	while ((entry = loader_pins_next(entries))) {
+		unsigned int abi;
+		int end = 0;
+
+		if (sscanf(entry->d_name, "v%u%n", &abi, &end) != 1 || entry->d_name[end] ||
+		    entry->d_type != DT_DIR || pins->n_others == LOADER_PINS_OTHERS_MAX) {
+			log_error("pin_dir %s holds %s, which is not Shunt's: remove it, or choose "
+				  "another pin_dir",
+				  pins->path, entry->d_name);
+			return LOADER_E_FOREIGN;
+		}
+		if (abi == SHUNT_ABI_VERSION)
+			pins->made = false;
+		else
+			pins->others[pins->n_others++] = abi;
+	}
+	return 0;
+}
+
+/* @locked: pin_dir, open and locked already; or -1. */
+static int loader_pins_open_locked(struct loader_pins *pins, const char *path, int locked)
+{
+	int r = locked < 0 ? -EAGAIN : 0;
+	struct statfs fs;
+
+	*pins = (struct loader_pins){.dir = locked, .path = strdup(path)};
+	if (!pins->path || asprintf(&pins->own, "%s/v%u", path, SHUNT_ABI_VERSION) < 0) {
+		pins->own = NULL;
+		return -ENOMEM;
+	}
+	if (!strncmp(path, LOADER_PINS_BPFFS "/", strlen(LOADER_PINS_BPFFS "/")) &&
+	    !statfs(LOADER_PINS_BPFFS, &fs) && fs.f_type != BPF_FS_MAGIC &&
+	    mount("bpf", LOADER_PINS_BPFFS, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700"))
+		return LOADER_E_NOT_BPFFS;
+	for (int i = 0; r == -EAGAIN && i < LOADER_PINS_TRIES; i++)
+		r = loader_pins_lock(path, &pins->dir);
+	r = r ?: loader_pins_look(pins);
+	if (!r && mkdir(pins->own, 0700) && errno != EEXIST)
+		r = -errno;
+	return r;
+}
+
+int loader_pins_open(struct loader_pins *pins, const char *path)
+{
+	return loader_pins_open_locked(pins, path, -1);
+}
+
+bool loader_pins_lead_there(const struct loader_pins *pins)
+{
+	struct stat ours, there;
+
+	return !fstat(pins->dir, &ours) && !stat(pins->path, &there) &&
+	       ours.st_dev == there.st_dev && ours.st_ino == there.st_ino;
+}
+
+int loader_pins_reopen(const struct loader_pins *pins, struct loader_pins *ret)
+{
+	int locked = -1;
+
+	if (loader_pins_lead_there(pins)) /* the lock is ours, and that of this very file */
+		locked = fcntl(pins->dir, F_DUPFD_CLOEXEC, 0);
+	return loader_pins_open_locked(ret, pins->path, locked);
+}
+
+void loader_pins_close(struct loader_pins *pins)
+{
+	if (pins->dir >= 0)
+		close(pins->dir);
+	free(pins->own);
+	free(pins->path);
+}
+
+char *loader_pins_map(const struct loader_pins *pins, const char *directory, const char *map)
+{
+	char *path;
+
+	return asprintf(&path, "%s/%s/%s", pins->own, directory, map) < 0 ? NULL : path;
+}
+
+int loader_pins_make(const struct loader_pins *pins, const char *directory)
+{
+	_cleanup_close_ int own = open(pins->own, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (own < 0 || (mkdirat(own, directory, 0700) && errno != EEXIST))
+		return -errno;
+	return 0;
+}
+
+int loader_pins_enter(const struct loader_pins *pins, const char *directory, int *ret)
+{
+	_cleanup_close_ int own = open(pins->own, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	*ret = own < 0 ? -1 : openat(own, directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return *ret < 0 ? -errno : 0;
+}
+
+/* Of a version's directory, or of one below it. */
+static int loader_pins_unlink(int dir, const char *name)
+{
+	_cleanup_(cleanup_closedir) DIR *entries = loader_pins_list(dir, name);
+	struct dirent *entry;
+	int r = 0;
+
+	if (!entries)
+		return errno == ENOENT ? 0 : -errno;
+	while (!r && (entry = loader_pins_next(entries))) {
+		if (entry->d_type == DT_DIR)
+			r = loader_pins_unlink(dirfd(entries), entry->d_name);
+		else if (unlinkat(dirfd(entries), entry->d_name, 0))
+			r = -errno;
+	}
+	if (!r && unlinkat(dir, name, AT_REMOVEDIR))
+		r = -errno;
+	return r;
+}
+
+int loader_pins_clear(const struct loader_pins *pins, const char *directory)
+{
+	_cleanup_close_ int own = open(pins->own, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return own < 0 ? -errno : loader_pins_unlink(own, directory);
+}
+
+static int loader_pins_remove_version(const struct loader_pins *pins, unsigned int abi)
+{
+	char name[16], links[32];
+	int r;
+
+	snprintf(name, sizeof(name), "v%u", abi);
+	snprintf(links, sizeof(links), "v%u/links", abi);
+	/* Who is called goes before what is asked. */
+	r = loader_pins_unlink(pins->dir, links);
+	return r ?: loader_pins_unlink(pins->dir, name);
+}
+
+int loader_pins_remove(const struct loader_pins *pins)
+{
+	int r = loader_pins_remove_version(pins, SHUNT_ABI_VERSION);
+
+	if (!r && loader_pins_lead_there(pins) && rmdir(pins->path) && !pins->n_others)
+		r = -errno;
+	return r;
+}
+
+int loader_pins_get(const struct loader_pins *pins, unsigned int abi, const char *name)
+{
+	_cleanup_free_ char *path = NULL;
+	int fd;
+
+	if (asprintf(&path, "%s/v%u/%s", pins->path, abi, name) < 0) {
+		path = NULL;
+		return -ENOMEM;
+	}
+	fd = bpf_obj_get(path);
+	return fd < 0 ? -errno : fd;
+}
+
+/* Takes out the hooks that redirect, the ones that see a connect first. */
+static void loader_pins_stop_redirecting(const struct loader_pins *pins, unsigned int abi)
+{
+	static const char *const hooks[] = {"-connect", "-sendmsg"};
+	char name[32];
+
+	snprintf(name, sizeof(name), "v%u/links", abi);
+	for (size_t i = 0; i < ARRAY_SIZE(hooks); i++) {
+		_cleanup_(cleanup_closedir) DIR *links = loader_pins_list(pins->dir, name);
+		struct dirent *entry;
+
+		while (links && (entry = loader_pins_next(links)))
+			if (strstr(entry->d_name, hooks[i]))
+				unlinkat(dirfd(links), entry->d_name, 0);
+	}
+}
+
+static void loader_pins_stop_splicing(const struct loader_pins *pins, unsigned int abi)
+{
+	_cleanup_close_ int fd = loader_pins_get(pins, abi, "maps/shunt_control");
+	volatile __u32 *splice;
+
+	if (fd < 0)
+		return;
+	splice = mmap(NULL, sizeof(*splice), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (splice == MAP_FAILED)
+		return;
+	*splice = 0;
+	munmap((void *)splice, sizeof(*splice));
+}
+
+void loader_pins_retire(const struct loader_pins *pins)
+{
+	for (size_t i = 0; i < pins->n_others; i++) {
+		_cleanup_close_ int cgroups =
+			loader_pins_get(pins, pins->others[i], "policy/shunt_cgroups");
+
+		loader_pins_stop_redirecting(pins, pins->others[i]);
+		loader_pins_stop_splicing(pins, pins->others[i]);
+		/* If it comes back one day it is not to begin with rules of long ago. */
+		if (cgroups >= 0)
+			maps_clear(cgroups);
+	}
+}
+
+static bool loader_pins_drained(const struct loader_pins *pins, unsigned int abi)
+{
+	_cleanup_close_ int pairs = loader_pins_get(pins, abi, "maps/shunt_pairs");
+
+	return pairs < 0 || maps_is_empty(pairs);
+}
+
+size_t loader_pins_drain(struct loader_pins *pins)
+{
+	for (size_t i = pins->n_others; i-- > 0;) {
+		if (!loader_pins_drained(pins, pins->others[i]) ||
+		    loader_pins_remove_version(pins, pins->others[i]))
+			continue;
+		log_info("what version %u of the programs left is taken out: its connections are "
+			 "closed",
+			 pins->others[i]);
+		pins->others[i] = pins->others[--pins->n_others];
+	}
+	return pins->n_others;
+}
+
+int loader_pins_remove_others(struct loader_pins *pins)
+{
+	int r = 0;
+
+	while (!r && pins->n_others) {
+		r = loader_pins_remove_version(pins, pins->others[pins->n_others - 1]);
+		pins->n_others -= !r;
+	}
+	return r;
+}
