@@ -271,17 +271,16 @@ relayed() # COUNT: has the relay been sent so many connections?
 # What an agent has in the kernel, found by way of the maps that it pinned: "prog 12", a line each.
 bpf_objects() # PIN_DIR
 {
-	[ -d "$1/maps" ] || return 0
+	[ -d "$1" ] || return 0
 	"$PYTHON" - "$1" <<-'END'
-		import json, os, subprocess, sys
+		import glob, json, os, subprocess, sys
 
 		def bpftool(*arguments):
 		    out = subprocess.check_output(["bpftool", "--json", *arguments])
 		    return json.loads(out)
 
-		pins = os.path.join(sys.argv[1], "maps")
-		maps = {bpftool("map", "show", "pinned", os.path.join(pins, name))["id"]
-		        for name in os.listdir(pins)}
+		pins = glob.glob(os.path.join(sys.argv[1], "v*", "[mp]*", "*"))
+		maps = {bpftool("map", "show", "pinned", pin)["id"] for pin in pins}
 		progs = [p for p in bpftool("prog", "show") if maps & set(p.get("map_ids", []))]
 		ids = {p["id"] for p in progs}
 		for number in maps.union(*(p["map_ids"] for p in progs)):

@@ -155,7 +155,7 @@ done
 server_start
 relay_start
 agent_start
-[ -z "$(ls "$DIR/bpf/shunt/links")" ] || fail "as installed it is attached to something"
+[ -z "$(ls "$DIR"/bpf/shunt/v*/links)" ] || fail "as installed it is attached to something"
 expect "as installed it enrols nothing" "[]" "$(ctl -j cgroups)"
 cat >"$ROOT/etc/shunt/shunt.ini" <<-END
 	[mesh test]

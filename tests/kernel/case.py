@@ -8,6 +8,7 @@ to the hooks it matters where a socket was made, not who calls.
 import contextlib
 import ctypes
 import errno
+import glob
 import json
 import os
 import signal
@@ -111,6 +112,7 @@ class Agent:
         self.log = f"{world.directory}/shuntd.log"
         self.limits = {}
         self.settings = {}  # more keys of [agent]
+        self.program = f"{world.build}/agent/shuntd"
         self.command = []  # what runs it, if not we ourselves
         self.environment = {}
         self.place = None  # where it runs, if not in this network namespace
@@ -143,7 +145,7 @@ class Agent:
             (self.place or self.world.far.cgroup).enter()
         with open(self.log, "ab") as log:
             return subprocess.Popen(
-                [*self.command, f"{self.world.build}/agent/shuntd", "-c", self.config],
+                [*self.command, self.program, "-c", self.config],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=prepare,
                 env=os.environ | self.environment)
 
@@ -155,6 +157,11 @@ class Agent:
                 return self.ask("status")
         self.process = self.spawn()
         wait_until(is_ready, "shuntd is ready")
+
+    def pin(self, name):
+        """Where a map is pinned."""
+        found, = glob.glob(f"{self.pins}/v*/*/{name}")
+        return found
 
     def read_log(self):
         with open(self.log, encoding="utf-8") as log:

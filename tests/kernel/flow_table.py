@@ -21,7 +21,7 @@ class FlowTable:
 
     def __init__(self, agent, cgroups):
         self.libbpf = ctypes.CDLL("libbpf.so.1", use_errno=True)
-        self.fd = self.check(self.libbpf.bpf_obj_get(f"{agent.pins}/maps/shunt_pairs".encode()))
+        self.fd = self.check(self.libbpf.bpf_obj_get(agent.pin("shunt_pairs").encode()))
         self.cgroups = [os.stat(cgroup.directory).st_ino for cgroup in cgroups]
         self.begun = time.monotonic_ns()
         self.keys = []

@@ -39,7 +39,7 @@ class SpliceCase(Case):
 
     def dump(self, name):
         dump = subprocess.run(
-            ["bpftool", "-j", "map", "dump", "pinned", f"{self.agent.pins}/maps/{name}"],
+            ["bpftool", "-j", "map", "dump", "pinned", self.agent.pin(name)],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False).stdout
         return json.loads(dump) if dump else []
 
@@ -181,10 +181,11 @@ class SpliceCase(Case):
         """The application's cgroup, in the network namespace at the other end of the link."""
         return Place(self.world.app.cgroup, self.world.far.netns)
 
-    def restart_agent(self, **limits):
+    def renew_agent(self, **limits):
+        """Nothing is kept: the maps get other sizes."""
         self.agent.limits = limits
         self.agent.configure(**self.mesh)
-        self.agent.stop()
+        self.agent.detach()
         self.agent.start()
 
     def kill_agent(self):

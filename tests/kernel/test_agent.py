@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Reload, crash, restart and removal of the agent, while programs go on dialling."""
 import os
-import select
 import signal
 import socket
 
-from case import FAR4, PORT, Case, Refused, attempt, main, original_dst
+from case import FAR4, PORT, Case, Refused, main, original_dst
 from sandbox import DEADLINE, Place, wait_until
+from traffic import Load, ask, serve
 
 FLIPS = 50
 OTHER_SIDECAR = "127.0.0.1", 15002
@@ -17,46 +17,6 @@ ONE, TWO = "10.83.1.1", "10.83.2.1"
 OTHERS = "".join(f",\n\t1.2.{n // 256}.{n % 256}" for n in range(2000))
 CONFIG_ONE = {"tcp_redirect": "127.0.0.1:15001", "exclude_cidrs": ONE + OTHERS}
 CONFIG_TWO = {"tcp_redirect": "127.0.0.1:15002", "exclude_cidrs": TWO + OTHERS}
-
-
-def serve(listener, name, is_sidecar):
-    """Tells every client who serves it, and a sidecar whom the client dialled."""
-    while True:
-        sock, _ = listener.accept()
-        with sock:
-            told = f" {attempt(original_dst, sock)}" if is_sidecar else ""
-            sock.sendall(f"{name}{told}".encode())
-
-
-def ask(addresses):
-    heard = {}
-    for address in addresses:
-        with socket.socket() as sock:
-            heard[address] = attempt(sock.connect, (address, PORT)) or sock.recv(64).decode()
-    return heard
-
-
-class Load:
-    """A program that dials until it is told to stop."""
-
-    def __init__(self, place, *addresses):
-        self.stopper, self.stop_signal = os.pipe()
-        self.task = place.start(self.dial, addresses)
-
-    def dial(self, addresses):
-        heard, n = {address: set() for address in addresses}, 0
-        while not select.select([self.stopper], [], [], 0)[0]:
-            for address, answer in ask(addresses).items():
-                heard[address].add(answer)
-            n += 1
-        return n, heard
-
-    def stop(self):
-        """How often it dialled each address, and all that it heard there."""
-        os.write(self.stop_signal, b".")
-        os.close(self.stopper)
-        os.close(self.stop_signal)
-        return self.task.result()
 
 
 class AgentCase(Case):

@@ -127,7 +127,7 @@ class FaultCase(Case):
     @classmethod
     def map_ids(cls):
         return {bpftool("map", "show", "pinned", path)["id"]
-                for path in glob.glob(f"{cls.agent.pins}/maps/*")}
+                for path in glob.glob(f"{cls.agent.pins}/v*/[mp]*/*")}
 
     def setUp(self):
         super().setUp()
@@ -144,7 +144,7 @@ class FaultCase(Case):
 
     @classmethod
     def pinned(cls, name):
-        return bpftool("map", "dump", "pinned", f"{cls.agent.pins}/maps/{name}")
+        return bpftool("map", "dump", "pinned", cls.agent.pin(name))
 
     @classmethod
     def entries(cls):
@@ -167,7 +167,7 @@ class FaultCase(Case):
         """All that is in the kernel, by what it does."""
         maps = {entry["id"]: entry["name"] for entry in (
             bpftool("map", "show", "pinned", path)
-            for path in glob.glob(f"{cls.agent.pins}/maps/*"))}
+            for path in glob.glob(f"{cls.agent.pins}/v*/[mp]*/*"))}
         programs = {entry["id"]: entry.get("name") for entry in bpftool("prog", "show")
                     if set(entry.get("map_ids", [])) & set(maps)}
         links = sorted((entry.get("cgroup_id", 0), programs[entry["prog_id"]])
@@ -176,7 +176,8 @@ class FaultCase(Case):
             "maps": sorted(maps.values()),
             "programs": sorted(programs.values()),
             "links": links,
-            "link pins": sorted(os.listdir(f"{cls.agent.pins}/links")),
+            "link pins": sorted(os.path.basename(pin)
+                                for pin in glob.glob(f"{cls.agent.pins}/v*/links/*")),
             "cgroups": cls.entries(),
             "cidrs": len(cls.pinned("shunt_cidrs")),
             "owners": len(cls.pinned("shunt_owners")),
@@ -456,9 +457,10 @@ class Pins(FaultCase):
         self.assert_right()
 
     def test_removed(self):
-        for name in "links", "":
-            with self.subTest(name):
-                for path, _, files in os.walk(f"{self.agent.pins}/{name}", topdown=False):
+        for pattern in "/v*/links", "":
+            with self.subTest(pattern):
+                directory, = glob.glob(self.agent.pins + pattern)
+                for path, _, files in os.walk(directory, topdown=False):
                     for file in files:
                         os.unlink(f"{path}/{file}")
                     os.rmdir(path)
@@ -643,7 +645,7 @@ class Splicing(SpliceCase):
         self.converse_until(client, server, lambda: self.members() == 2, "it is spliced")
 
     def test_programs_full(self):
-        full = FullMap(f"{self.agent.pins}/maps/shunt_programs")
+        full = FullMap(self.agent.pin("shunt_programs"))
         self.assertGreater(full.n, 10000)
         client, server = self.pair()
         self.converse_until(client, server, lambda: "programs are known" in self.log(),

@@ -31,7 +31,7 @@ class PairingCase(Case):
     def pairs(self):
         """What is in the map; how much the agent says there is comes from counters."""
         dump = subprocess.run(
-            ["bpftool", "-j", "map", "dump", "pinned", f"{self.agent.pins}/maps/shunt_pairs"],
+            ["bpftool", "-j", "map", "dump", "pinned", self.agent.pin("shunt_pairs")],
             stdout=subprocess.PIPE, check=True)
         return [entry["formatted"]["value"] for entry in json.loads(dump.stdout)]
 
@@ -282,7 +282,7 @@ class NoDestination(PairingCase):
 
     def fill_pairs(self, leave):
         """Takes all room but this in shunt_pairs."""
-        with PinnedMap(f"{self.agent.pins}/maps/shunt_pairs") as pairs:
+        with PinnedMap(self.agent.pin("shunt_pairs")) as pairs:
             pairs.fill(pairs.max_entries - leave)
 
     def test_more_at_once_than_there_is_room_for(self):

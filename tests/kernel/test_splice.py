@@ -136,8 +136,8 @@ class ScopeOff(ScopeCase):
 
 class Full(SpliceCase):
     def test_more_connections_than_there_is_room_for(self):
-        self.restart_agent(flows=2)
-        self.addCleanup(self.restart_agent)
+        self.renew_agent(flows=2)
+        self.addCleanup(self.renew_agent)
         self.introduce()
         wait_until(lambda: self.members() == 0, "those before are gone")
         with self.moving(splice_paired=2, splice_plain_full=3):
