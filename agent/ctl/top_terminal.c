@@ -208,8 +208,10 @@ static bool on_key(struct terminal *terminal, int key)
 {
 	struct top_view *view = &terminal->view;
 
-	if (key == KEY_RESIZE)
+	if (key == KEY_RESIZE) {
+		clearok(stdscr, TRUE); /* who knows what the terminal has made of it */
 		return true;
+	}
 	if (view->help) {
 		view->help = false;
 		return key != 'q';

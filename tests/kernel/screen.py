@@ -32,6 +32,7 @@ class Screen:
 
     def resize(self, rows, columns):
         self.rows, self.columns = rows, columns
+        self.row, self.column = min(self.row, rows - 1), min(self.column, columns - 1)
         self.cells = [[" "] * columns for _ in range(rows)]
 
     def lines(self):
