@@ -248,11 +248,11 @@ class Top(ViewsCase):
         self.assertIn("not a terminal", self.shuntctl("top", status=1))
         self.open(81)
         self.keep_busy(*self.open(82))
-        text = self.shuntctl("top", "-b", "-n", "2", "-d", "0.3")
+        text = self.shuntctl("top", "-b", "-n", "2", "-d", "1")
         self.assertEqual(text.count("shuntctl top - "), 2)
         self.assertEqual(self.rows(text.splitlines()), [82, 81] * 2)
         self.assertIn(self.world.proxy.cgroup.path.rpartition("/")[0], text)
-        told = json.loads(self.shuntctl("-j", "top", "-d", "0.3"))
+        told = json.loads(self.shuntctl("-j", "top", "-d", "1"))
         rates = {flow["dialled"]: flow["tcp_per_s"] for flow in told["flows"]}
         self.assertGreater(rates[f"{FAR4}:82"], 0)
         self.assertEqual(rates[f"{FAR4}:81"], 0)
@@ -272,7 +272,7 @@ class Graph(ViewsCase):
         self.keep_busy(*self.open(82))
         self.open(82)
         self.open(81)
-        busy, idle = self.edges("-i", "0.5")
+        busy, idle = self.edges("-i", "2")
         self.assertEqual((busy["destination"], busy["flows"], busy["flows_spliced"],
                           busy["cgroup"], busy["server_cgroup"], busy["redirected"],
                           busy["mesh"], busy["spliced_per_s"]),
