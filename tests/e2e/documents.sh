@@ -38,6 +38,8 @@ as_meant()
 	local line=${1%%    #*}
 	line=${line//PID/$PROGRAM}
 	line=${line//CGROUP//kubepods.slice/pod1/app-1}
+	# It goes on until it is ended.
+	[[ $line != "shuntctl events"* ]] || line="timeout 2 $line || [ \$? = 124 ]"
 	# It takes a terminal, and goes on until it is told to end.
 	[ "$line" != "shuntctl top" ] || line="echo q | TERM=xterm script -qec 'shuntctl top' /dev/null"
 	echo "${line//\/sys\/fs\/bpf\/shunt/$DIR/bpf/shunt}"
