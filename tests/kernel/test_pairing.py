@@ -275,9 +275,10 @@ class NoDestination(PairingCase):
         self.nothing = attempt(original_dst, self.keep(self.world.outside.new_socket()))
 
     def restart_agent(self, **limits):
+        """With maps of another size: those of an agent before would be kept."""
         self.agent.limits = limits
         self.agent.configure()
-        self.agent.stop()
+        self.agent.detach()
         self.agent.start()
 
     def fill_pairs(self, leave):
