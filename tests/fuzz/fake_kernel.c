@@ -42,7 +42,7 @@ const struct maps *__wrap_loader_maps(const struct loader *loader);
 int __wrap_loader_attach(struct loader *loader, const char *path, uint64_t cgroup, unsigned int hooks);
 int __wrap_loader_detach(struct loader *loader, uint64_t cgroup, unsigned int hooks);
 int __wrap_loader_prune(struct loader *loader, bool (*keep)(void *user, uint64_t cgroup), void *user);
-bool __wrap_loader_policy_replaced(const struct loader *loader);
+size_t __wrap_loader_drains(const struct loader *loader);
 void __wrap_loader_each_link(struct loader *loader, void (*visit)(void *user, uint64_t cgroup, const char *program), void *user);
 int __wrap_loader_open_flows(const struct loader *loader);
 int __wrap_loader_open_users(const struct loader *loader);
@@ -132,9 +132,9 @@ int __wrap_loader_prune(struct loader *loader, bool (*keep)(void *user, uint64_t
 	return 0;
 }
 
-bool __wrap_loader_policy_replaced(const struct loader *loader)
+size_t __wrap_loader_drains(const struct loader *loader)
 {
-	return false;
+	return 0;
 }
 
 void __wrap_loader_each_link(struct loader *loader,

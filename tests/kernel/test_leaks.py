@@ -71,8 +71,9 @@ class Leaks(Case):
 
     def ask_everything(self):
         app = self.world.app.cgroup.path
-        for verb in "status", "counters", "meshes", "cgroups", "flows":
+        for verb in "status", "counters", "meshes", "cgroups":
             self.agent.ask(verb)
+        self.agent.flows()
         self.agent.ask("classify", cgroup=f"{app}/x")
         self.agent.ask("explain", cgroup=app, destination=f"{FAR4}:80")
         self.agent.ask("explain", pid=os.getpid(), destination=f"{FAR4}:53", protocol="udp")
