@@ -453,8 +453,9 @@ static int agent_redirect(struct agent *agent)
 		r = agent_watch_cgroups(agent);
 	}
 	r = r ?: agent_start_splice(agent);
-	r = r ?: agent_apply(agent, agent->config);
 	r = r ?: watch_new(agent, &agent->watch);
+	/* Last: once it is in force nothing may fail. */
+	r = r ?: agent_apply(agent, agent->config);
 	if (r) {
 		if (!agent->why)
 			agent_complain(agent, "the programs could not be put in force: %s",

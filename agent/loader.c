@@ -662,7 +662,9 @@ static int loader_keep_policy(struct loader *loader)
 	if (!r && renameat2(AT_FDCWD, next, AT_FDCWD, policy, RENAME_EXCHANGE))
 		r = -errno;
 	loader->policy_kept = !r;
-	return r ?: loader_pins_clear(&loader->pins, LOADER_POLICY_NEXT);
+	if (!r) /* else the next start clears it */
+		loader_pins_clear(&loader->pins, LOADER_POLICY_NEXT);
+	return r;
 }
 
 int loader_commit(struct loader *loader)
