@@ -84,14 +84,20 @@ long syscall(long number, ...)
 				   argument[4], argument[5]);
 }
 
+/* The control socket, made once everything is in force, and logs are neither. */
+static bool fault_counts(const char *path)
+{
+	return !strstr(path, ".sock") && !strstr(path, ".shuntd-") && !strstr(path, ".log");
+}
+
 int unlink(const char *path)
 {
-	return fault_step() ? -1 : FAULT_NEXT(unlink)(path);
+	return fault_counts(path) && fault_step() ? -1 : FAULT_NEXT(unlink)(path);
 }
 
 int unlinkat(int dir, const char *path, int flags)
 {
-	return fault_step() ? -1 : FAULT_NEXT(unlinkat)(dir, path, flags);
+	return fault_counts(path) && fault_step() ? -1 : FAULT_NEXT(unlinkat)(dir, path, flags);
 }
 
 int mkdirat(int dir, const char *path, mode_t mode)

@@ -87,7 +87,8 @@ class Upgrade(SurviveCase):
                 self.agent.stop()
                 continue
             self.assertEqual(self.agent.process.returncode, 1)
-            self.assertEqual(self.in_force(), before, f"step {step}")
+            self.assertEqual(self.in_force(), before,
+                             f"step {step}: {self.agent.read_log()[-400:]}")
             failed += 1
         return failed
 
