@@ -33,7 +33,7 @@
 
 #define AGENT_LINGER_MS	   1000
 #define AGENT_DRAIN_MS	   2000 /* until it is looked whether other versions are needed still … */
-#define AGENT_DRAIN_MAX_MS 60000 /* … twice as long each time that they were */
+#define AGENT_DRAIN_MAX_MS 8000 /* … twice as long each time that they were */
 
 /* Why the programs cannot be had: for the log, and for who asks later. */
 __attribute__((format(printf, 2, 3))) static void agent_complain(struct agent *agent,
