@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The watchdog.
- * Reads from: the board; sockets of other processes, borrowed.
+ * Reads from: the board; sockets of other processes, borrowed; /proc/PID/net.
  * Writes to: stderr.
  */
 #include "watch.h"
@@ -11,9 +11,11 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/pidfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "board.h"
@@ -50,6 +52,53 @@ bool watch_flows(uint64_t patience_ns)
 	return !all_over;
 }
 
+/* The row of the socket in /proc/PID/net/tcp or tcp6, and that of the other end if it is there. */
+static void report_rows(const struct side *side, const char *table, ino_t inode)
+{
+	char path[64], row[512], ours[80], theirs[80] = "", local[40], remote[40];
+	unsigned long row_inode;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/net/%s", side->pid, table);
+	for (int pass = 0; pass < 2; pass++) {
+		file = fopen(path, "re");
+		if (!file)
+			return;
+		while (fgets(row, sizeof(row), file)) {
+			if (sscanf(row, "%*s %39s %39s %*s %*s %*s %*s %*s %*s %lu", local, remote,
+				   &row_inode) != 3)
+				continue;
+			snprintf(ours, sizeof(ours), "%s %s", local, remote);
+			if (pass == 0 && row_inode == inode)
+				snprintf(theirs, sizeof(theirs), "%s %s", remote, local);
+			if (pass == 0 ? row_inode == inode : strcmp(ours, theirs) == 0)
+				fprintf(stderr, "      %s: %s", table, row);
+		}
+		fclose(file);
+	}
+}
+
+/* Is it this connection, or whatever goes this way? */
+static void report_route(const struct flow *of)
+{
+	unsigned int open = 0, connecting = 0;
+	uint64_t now = now_ns(), newest = 0;
+
+	for (unsigned int i = 0; i < board->flows; i++) {
+		const struct flow *flow = &board->flow[i];
+
+		if (flow == of || flow->route != of->route)
+			continue;
+		open += flow->sides[CLIENT].state == END_OPEN;
+		connecting += flow->sides[CLIENT].state == END_CONNECTING;
+		if (last_touched(flow) > newest)
+			newest = last_touched(flow);
+	}
+	fprintf(stderr,
+		"    on its route %u others are open, %u connecting, the last came on %ju ms ago\n",
+		open, connecting, (uintmax_t)(now > newest ? (now - newest) / 1000000 : 0));
+}
+
 static void report_socket(const char *name, const struct side *side)
 {
 	int process = pidfd_open(side->pid, 0), fd = pidfd_getfd(process, side->fd, 0);
@@ -57,6 +106,7 @@ static void report_socket(const char *name, const struct side *side)
 	int readable = -1, unacknowledged = -1, unsent = -1, receive = -1, send = -1;
 	socklen_t int_size = sizeof(int), info_size;
 	struct tcp_info info = {};
+	struct stat stat = {};
 
 	close(process);
 	if (fd < 0) {
@@ -71,6 +121,7 @@ static void report_socket(const char *name, const struct side *side)
 	info_size = sizeof(info);
 	getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &info_size);
 	poll(&poll_fd, 1, 0);
+	fstat(fd, &stat);
 	close(fd);
 	fprintf(stderr,
 		"    %s: poll%s%s%s%s%s, FIONREAD %d, SIOCOUTQ %d (%d not sent), SO_RCVBUF %d, "
@@ -83,6 +134,8 @@ static void report_socket(const char *name, const struct side *side)
 		readable, unacknowledged, unsent, receive, send, info.tcpi_state, info.tcpi_unacked,
 		info.tcpi_backoff, info.tcpi_probes, info.tcpi_rto, info.tcpi_last_data_sent,
 		info.tcpi_last_data_recv, info.tcpi_last_ack_recv);
+	report_rows(side, "tcp", stat.st_ino);
+	report_rows(side, "tcp6", stat.st_ino);
 }
 
 void watch_report(void)
@@ -96,5 +149,6 @@ void watch_report(void)
 		fprintf(stderr, "connection %u, as the kernel has it:\n", flow_index(flow));
 		report_socket("client", &flow->sides[CLIENT]);
 		report_socket("server", &flow->sides[SERVER]);
+		report_route(flow);
 	}
 }
