@@ -59,6 +59,32 @@ static __always_inline __u32 settle_unread(struct tcp_sock *tp)
 	return unread > fin ? unread - fin : 0;
 }
 
+/* Takes @end out, where it is certain that nothing was spliced to it since it came in. */
+static __always_inline void settle_take_back(const struct pair_view *view, __u32 end)
+{
+	struct shunt_end_key key = pair_end_key(view, end);
+	__u32 member = SHUNT_PAIR_MEMBER << end;
+
+	if (!(pair_clear(view->pair, member) & member))
+		return;
+	bpf_map_delete_elem(&shunt_ends, &key);
+	pair_set(view->pair, SHUNT_PAIR_KICK << end);
+}
+
+/*
+ * A walk has begun to let the pair in, and one end cannot be. Nothing is READY before walk_ready()
+ * has taken SHUNT_PAIR_ADOPT away; who takes it away first may take out whoever is in. False:
+ * somebody else was first.
+ */
+static __always_inline bool settle_call_off(const struct pair_view *view)
+{
+	if (!(pair_clear(view->pair, SHUNT_PAIR_ADOPT) & SHUNT_PAIR_ADOPT))
+		return false;
+	settle_take_back(view, SHUNT_CLIENT);
+	settle_take_back(view, SHUNT_SERVER);
+	return true;
+}
+
 /*
  * Brings the socket as far out of the sockhash as can be proven now. Returns whether it is out.
  */
@@ -70,8 +96,10 @@ static __always_inline bool settle(const struct pair_view *view, struct tcp_sock
 
 	if (!(pair_flags(view->pair) & member))
 		return true;
-	if (pair_flags(view->pair) & SHUNT_PAIR_ADOPT) /* a walk is about to let both in */
-		return false;
+	/* A walk is about to let both in. It may not come back for long, or ever, and some kernels
+	 * do not count what a member has by TCP for a program that asks. */
+	if (pair_flags(view->pair) & SHUNT_PAIR_ADOPT)
+		return settle_unread(me) && settle_call_off(view);
 	/* The peer sent by TCP although it was ready to splice: it was not in when it began. */
 	if (settle_unread(me) && pair_state(view->peer) == SHUNT_STATE_READY &&
 	    pair_turn(view->peer, SHUNT_STATE_READY, SHUNT_STATE_LEFT))

@@ -81,11 +81,14 @@ static __always_inline __u32 walk_veto(const struct pair_view *view, struct tcp_
 	return veto;
 }
 
-/* Both ends are in: the next message of each direction may be spliced. */
-static __always_inline void walk_ready(const struct pair_view *view)
+/* Both ends are in: the next message of each direction may be spliced. False: the other end has
+ * called it off meanwhile. */
+static __always_inline bool walk_ready(const struct pair_view *view)
 {
 	struct shunt_pair *pair = view->pair;
 
+	if (!(pair_clear(pair, SHUNT_PAIR_ADOPT) & SHUNT_PAIR_ADOPT))
+		return false;
 	pair->adoptions++;
 	pair->reason = SHUNT_REASON_none;
 	view->me->checked = 0;
@@ -94,12 +97,13 @@ static __always_inline void walk_ready(const struct pair_view *view)
 	view->me->run_bytes = 0;
 	view->peer->run_messages = 0;
 	view->peer->run_bytes = 0;
-	pair_clear(pair, SHUNT_PAIR_ADOPT | SHUNT_PAIR_LEAVE);
+	pair_clear(pair, SHUNT_PAIR_LEAVE);
 	pair_turn(view->me, pair_state(view->me), SHUNT_STATE_READY);
 	pair_turn(view->peer, pair_state(view->peer), SHUNT_STATE_READY);
 	count(SHUNT_COUNTER_splice_adopted);
 	count(SHUNT_COUNTER_splice_paired);
 	pair_watch(view, SHUNT_NOTICE_paired, SHUNT_ENDS);
+	return true;
 }
 
 /* The socket tells from now on when it is about to send by TCP (sockops). Since 6.12 or earlier. */
@@ -110,18 +114,6 @@ static __always_inline void walk_subscribe(struct tcp_sock *me, int wanted)
 	bpf_getsockopt(me, SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, &flags, sizeof(flags));
 	flags |= wanted;
 	bpf_setsockopt(me, SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, &flags, sizeof(flags));
-}
-
-/* The walk that let one end in finds the other not in a state to follow: both stay out. */
-static __always_inline void walk_give_up(const struct pair_view *view)
-{
-	__u32 member = SHUNT_PAIR_MEMBER << !view->end;
-	struct shunt_end_key key = pair_end_key(view, !view->end);
-
-	if (!(pair_clear(view->pair, member) & member))
-		return;
-	bpf_map_delete_elem(&shunt_ends, &key);
-	pair_set(view->pair, SHUNT_PAIR_KICK << !view->end);
 }
 
 /*
@@ -137,21 +129,20 @@ static __always_inline void walk_adopt(const struct pair_view *view, struct tcp_
 	bool second = pair_flags(pair) & SHUNT_PAIR_MEMBER << !view->end;
 
 	if (walk_veto(view, me, peer)) {
-		walk_give_up(view);
-		pair_clear(pair, SHUNT_PAIR_ADOPT);
+		settle_call_off(view);
 		return;
 	}
 	if (pair_flags(pair) & SHUNT_PAIR_MEMBER << view->end) /* of a walk before, left alone */
 		return;
 	if (settle_unread(me) || settle_unread(peer) ||
 	    bpf_map_update_elem(&shunt_ends, &key, tcp_sk(me), BPF_NOEXIST)) {
-		walk_give_up(view);
+		settle_take_back(view, !view->end); /* both stay out until the next walk */
 		return;
 	}
 	pair_set(pair, SHUNT_PAIR_MEMBER << view->end);
 	walk_subscribe(me, BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
-	if (second)
-		walk_ready(view);
+	if (second && !walk_ready(view))
+		settle_take_back(view, view->end);
 }
 
 static __always_inline void walk_describe(const struct shunt_half *half, struct shunt_end *end)

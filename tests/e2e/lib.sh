@@ -238,7 +238,7 @@ config_write()
 
 shuntd_start()
 {
-	local end=$((SECONDS + 20))
+	local end=$((SECONDS + 60))
 	[ -e "$DIR/shunt.ini" ] || config_write </dev/null
 	spawn shuntd host "${SHUNTD_NETNS:--}" "$BUILD/agent/shuntd" -c "$DIR/shunt.ini"
 	until ctl status >/dev/null 2>&1; do

@@ -764,7 +764,7 @@ static void settle_begin(struct model *m, const struct moment *from, uint8_t whe
 			now.state = SHUNT_STATE_SPILLED;
 			now.flags |= SPILLED_EVENT;
 		}
-		now.settle_go = now.state == SHUNT_STATE_SPILLED &&
+		now.settle_go = now.state == SHUNT_STATE_SPILLED && !(now.flags & ADOPTING) &&
 				(users(&now) <= 1 || !has(m, GUARD_PEER_USERS)) &&
 				(!now.n_queue || !has(m, GUARD_PEER_EMPTY));
 	}
@@ -779,6 +779,13 @@ static bool settle_out(struct model *m, struct moment *now, uint16_t member)
 {
 	if (!(now->flags & member))
 		return true;
+	if (now->flags & ADOPTING) { /* settle_call_off() */
+		if (member == MEMBER_W || !unread(now))
+			return false;
+		now->flags &= ~(ADOPTING | MEMBER_W | MEMBER_R);
+		now->flags |= KICK;
+		return true;
+	}
 	if (now->state != SHUNT_STATE_LEFT || m->scenario->back)
 		return false;
 	now->flags &= ~member;
@@ -877,11 +884,14 @@ static void agent_adopts(struct model *m, const struct moment *from)
 		    now.state != SHUNT_STATE_LEFT)
 			continue;
 		now.flags |= end | ADOPTING;
-		if ((now.flags & both) == both) {
-			now.flags &= ~(ADOPTING | LEAVE);
-			now.flags |= ADOPTED | WALK;
-			now.state = SHUNT_STATE_READY;
-		}
+		may(m, &now);
+	}
+	if ((from->flags & both) == both && from->flags & ADOPTING) {
+		struct moment now = *from;
+
+		now.flags &= ~(ADOPTING | LEAVE);
+		now.flags |= ADOPTED | WALK;
+		now.state = SHUNT_STATE_READY;
 		may(m, &now);
 	}
 }
