@@ -22,6 +22,7 @@ struct loader_trial {
 	struct shunt_bpf *skeleton;
 	struct bpf_link *sockops;
 	struct bpf_link *walk;
+	struct bpf_link *scan;
 	struct maps maps;
 	volatile struct shunt_control *control;
 };
@@ -38,6 +39,7 @@ static int loader_trial_load(struct shunt_bpf *skeleton)
 	bpf_program__set_autoload(skeleton->progs.shunt_sockops, true);
 	bpf_program__set_autoload(skeleton->progs.shunt_splice, true);
 	bpf_program__set_autoload(skeleton->progs.shunt_walk, true);
+	bpf_program__set_autoload(skeleton->progs.shunt_scan, true);
 	bpf_map__set_max_entries(skeleton->maps.shunt_meshes, 1);
 	bpf_map__set_max_entries(skeleton->maps.shunt_stats, 1);
 	bpf_map__set_max_entries(skeleton->maps.shunt_pairs, LOADER_TRIAL_PAIRS);
@@ -53,7 +55,9 @@ static int loader_trial_attach(struct loader_trial *trial, int cgroup)
 			    bpf_map__fd(skeleton->maps.shunt_ends), BPF_SK_MSG_VERDICT, 0))
 		return -errno;
 	trial->walk = bpf_program__attach_iter(skeleton->progs.shunt_walk, NULL);
-	if (!trial->walk)
+	trial->scan =
+		trial->walk ? bpf_program__attach_iter(skeleton->progs.shunt_scan, NULL) : NULL;
+	if (!trial->scan)
 		return -errno;
 	trial->sockops = bpf_program__attach_cgroup(skeleton->progs.shunt_sockops, cgroup);
 	return trial->sockops ? 0 : -errno;
@@ -112,6 +116,7 @@ struct loader_trial *loader_trial_free(struct loader_trial *trial)
 	if (trial->control)
 		munmap((void *)trial->control, sizeof(*trial->control));
 	bpf_link__destroy(trial->sockops);
+	bpf_link__destroy(trial->scan);
 	bpf_link__destroy(trial->walk);
 	shunt_bpf__destroy(trial->skeleton);
 	free(trial);
@@ -136,4 +141,9 @@ volatile struct shunt_control *loader_trial_control(struct loader_trial *trial)
 int loader_trial_open_walk(const struct loader_trial *trial)
 {
 	return bpf_iter_create(bpf_link__fd(trial->walk));
+}
+
+int loader_trial_open_scan(const struct loader_trial *trial)
+{
+	return bpf_iter_create(bpf_link__fd(trial->scan));
 }

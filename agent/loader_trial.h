@@ -20,5 +20,6 @@ const struct maps *loader_trial_maps(const struct loader_trial *trial);
 int loader_trial_listeners(const struct loader_trial *trial);
 /* The entry of shunt_control itself. */
 volatile struct shunt_control *loader_trial_control(struct loader_trial *trial);
-/* As loader_open_walk(). */
+/* As loader_open_walk() and loader_open_scan(). */
 int loader_trial_open_walk(const struct loader_trial *trial);
+int loader_trial_open_scan(const struct loader_trial *trial);

@@ -149,9 +149,10 @@ static bool tries_has_members(const struct tries *tries, const struct tries_link
 	       (pair.flags & (SHUNT_PAIR_MEMBER | SHUNT_PAIR_MEMBER << 1)) == wanted;
 }
 
-static int tries_walk(const struct tries *tries)
+/* Reads a walk or a scan to its end. */
+static int tries_pass(int iterator)
 {
-	_cleanup_close_ int fd = loader_trial_open_walk(tries->given->trial);
+	_cleanup_close_ int fd = iterator;
 	char marks[64];
 	ssize_t n;
 
@@ -161,6 +162,11 @@ static int tries_walk(const struct tries *tries)
 		n = read(fd, marks, sizeof(marks));
 	while (n > 0);
 	return n < 0 ? -errno : 0;
+}
+
+static int tries_walk(const struct tries *tries)
+{
+	return tries_pass(loader_trial_open_walk(tries->given->trial));
 }
 
 static int tries_connect(const struct tries *tries, struct tries_link *ret)
@@ -448,7 +454,7 @@ static int tries_enrol(const struct tries *tries)
 	control->splice = 1;
 	control->generation = 1;
 	control->announce = 1;
-	return r ?: tries_walk(tries);
+	return r ?: tries_pass(loader_trial_open_scan(tries->given->trial));
 }
 
 static int tries_enter_cgroup(const struct tries *tries)

@@ -257,15 +257,17 @@ static void splice_look_at(struct splice *splice, uint64_t program, uint32_t pid
 		log_info("program %s is in splice_never", path);
 }
 
-static void splice_read_scan(struct splice *splice)
+static int splice_read_scan(struct splice *splice)
 {
 	_cleanup_close_ int fd = loader_open_scan(splice->loader);
 	char nothing[64];
+	ssize_t n;
 
-	while (fd >= 0 && read(fd, nothing, sizeof(nothing)) > 0)
-		;
 	if (fd < 0)
-		log_errno(fd, "open files cannot be scanned for listeners");
+		return log_errno(fd, "open files cannot be scanned for listeners");
+	while ((n = read(fd, nothing, sizeof(nothing))) > 0)
+		;
+	return n < 0 ? log_errno(-errno, "open files cannot be scanned for listeners") : 0;
 }
 
 static void splice_on_scan(uv_timer_t *timer)
@@ -477,14 +479,6 @@ static void splice_look_everywhere(struct splice *splice)
 	splice_schedule(splice);
 }
 
-static int splice_announce(struct splice *splice)
-{
-	struct splice_walk walk;
-	_cleanup_close_ int fd = loader_open_walk(splice->loader);
-
-	return fd < 0 ? fd : splice_read_walk(fd, &walk);
-}
-
 /* What is known of programs depends on splice_never alone. */
 static int splice_keep_programs(struct splice *splice, const struct config *config)
 {
@@ -509,6 +503,7 @@ int splice_apply(struct splice *splice, const struct config *config, const char 
 		 struct enrol *enrol)
 {
 	struct splice_namespaces all = {splice, cgroup_root};
+	bool spliced = splice->control->splice;
 	int r;
 
 	splice->config = config;
@@ -520,14 +515,14 @@ int splice_apply(struct splice *splice, const struct config *config, const char 
 	splice->control->announce = 1;
 	r = splice_keep_programs(splice, config);
 	splice_renew(splice);
-	r = r ?: splice_announce(splice);
+	r = r ?: splice_read_scan(splice);
 	if (r)
 		return r;
-	splice_read_scan(splice);
 	/* Not before the scan: it says whose the connections are that are found. And not while some
 	 * may be another version's. */
 	splice->control->discover = splice->control->splice && !loader_drains(splice->loader);
-	enrol_each(enrol, splice_add_netns_of, &all);
+	if (spliced || splice->control->splice)
+		enrol_each(enrol, splice_add_netns_of, &all);
 	splice->later_ms = SPLICE_LATER_MS;
 	splice_schedule(splice);
 	return 0;

@@ -2,8 +2,8 @@
 /*
  * iter/task_file: passes by every open file of the host, when the agent asks, and notes whose the
  * TCP sockets of enrolled cgroups are: of listeners that are older than the agent, or were passed
- * on, nobody has seen the program.
- * Reads from: shunt_cgroups, shunt_programs. Writes to: shunt_listeners, events.
+ * on, nobody has seen the program. And notes who the agent is.
+ * Reads from: shunt_cgroups, shunt_programs. Writes to: shunt_listeners, shunt_control, events.
  */
 #include <linux/bpf.h>
 #include <linux/in.h>
@@ -17,18 +17,32 @@ struct bpf_iter__task_file {
 	struct file *file;
 } __attribute__((preserve_access_index));
 
+/* Whoever reads the scan is the agent. */
+static __always_inline void scan_announce(struct shunt_control *control)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+
+	task = BPF_CORE_READ(task, group_leader);
+	control->agent_start = BPF_CORE_READ(task, start_boottime);
+	control->agent = (__u64)task;
+	control->announce = 0;
+}
+
 SEC("iter/task_file")
 int shunt_scan(struct bpf_iter__task_file *ctx)
 {
 	struct task_struct *task = ctx->task;
 	struct file *file = ctx->file;
 	struct shunt_listener user = {};
+	struct shunt_control *control = pair_control();
 	struct shunt_cgroup *cgroup;
 	struct socket *socket;
 	struct inode *inode;
 	struct sock *sk;
 	__u64 id;
 
+	if (control && control->announce)
+		scan_announce(control);
 	if (!task || !file)
 		return 0;
 	socket = bpf_sock_from_file(file);

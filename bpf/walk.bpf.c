@@ -297,17 +297,6 @@ static __always_inline void walk_pass(struct bpf_iter__tcp *ctx,
 		 pair_flags(view->pair) & SHUNT_PAIR_ADOPT ? SHUNT_WALK_AGAIN : SHUNT_WALK_LATER);
 }
 
-/* Whoever reads the walk is the agent. */
-static __always_inline void walk_announce(struct shunt_control *control)
-{
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-
-	task = BPF_CORE_READ(task, group_leader);
-	control->agent_start = BPF_CORE_READ(task, start_boottime);
-	control->agent = (__u64)task;
-	control->announce = 0;
-}
-
 SEC("iter/tcp")
 int shunt_walk(struct bpf_iter__tcp *ctx)
 {
@@ -318,8 +307,6 @@ int shunt_walk(struct bpf_iter__tcp *ctx)
 	__u8 state;
 
 	me = common ? bpf_skc_to_tcp_sock(common) : NULL;
-	if (control && control->announce)
-		walk_announce(control);
 	if (!me || !control)
 		return 0;
 	state = tcp_sk(me)->__sk_common.skc_state;

@@ -503,7 +503,7 @@ struct shunt_control {
 	__u32 reason;	   /* enum shunt_reason, if .splice is not set */
 	__u32 generation;  /* of meshes, cgroups and programs; never 0 */
 	__u32 discover;	   /* the walk looks for connections older than the agent */
-	__u32 announce;	   /* the walk notes who reads it as the agent */
+	__u32 announce;	   /* the scan notes who reads it as the agent */
 	__u32 watch;	   /* somebody listens to shunt_watch */
 };
 
