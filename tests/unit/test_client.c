@@ -1,93 +1,40 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * How shuntctl asks: what it says when there is no agent, or one that is of no help.
- * Reads from: a socket on which a thread plays the agent.
- * Writes to: that socket, in a directory of its own below /tmp.
+ * Reads from: an agent that a thread plays.
+ * Writes to: the same.
  */
 #include <errno.h>
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 #include <cmocka.h>
 
 #include "capture.h"
 #include "ctl/client.h"
+#include "fake_agent.h"
 #include "util/cleanup.h"
 
 CLEANUP_DEFINE(json_t *, json_decref)
 
 #define MANY (8 << 20)
 
-struct agent {
-	char dir[64];
-	char path[96];
-	int fd;
-	const char *answer; /* NULL: none, and the question is not read either */
-	char question[128];
-};
-
-static int setup(void **state)
-{
-	struct agent *agent = calloc(1, sizeof(*agent));
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-
-	strcpy(agent->dir, "/tmp/shunt-test-client-XXXXXX");
-	assert_non_null(mkdtemp(agent->dir));
-	snprintf(agent->path, sizeof(agent->path), "%s/control.sock", agent->dir);
-	agent->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	strcpy(address.sun_path, agent->path);
-	assert_int_equal(bind(agent->fd, (struct sockaddr *)&address, sizeof(address)), 0);
-	assert_int_equal(listen(agent->fd, 1), 0);
-	*state = agent;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct agent *agent = *state;
-
-	if (agent->fd >= 0)
-		close(agent->fd);
-	unlink(agent->path);
-	rmdir(agent->dir);
-	free(agent);
-	return 0;
-}
-
-static void *play(void *arg)
-{
-	struct agent *agent = arg;
-	_cleanup_close_ int fd = accept(agent->fd, NULL, NULL);
-	ssize_t n;
-
-	if (!agent->answer)
-		return NULL;
-	n = recv(fd, agent->question, sizeof(agent->question) - 1, 0);
-	agent->question[n > 0 ? n : 0] = '\0';
-	send(fd, agent->answer, strlen(agent->answer), MSG_NOSIGNAL);
-	return NULL;
-}
-
-/* Asks the agent, which answers so. Returns what shuntctl says on stderr. */
-static const char *ask(struct agent *agent, const char *answer, json_t *request, int *ret,
+/* Asks the agent, which answers so (NULL: not at all). Returns what shuntctl says on stderr. */
+static const char *ask(struct fake_agent *agent, const char *answer, json_t *request, int *ret,
 		       json_t **ret_result)
 {
+	const char *const answers[] = {answer, NULL};
 	static struct capture capture;
-	pthread_t thread;
 
-	agent->answer = answer;
-	assert_int_equal(pthread_create(&thread, NULL, play, agent), 0);
+	fake_agent_play(agent, answer ? answers : NULL);
 	capture_begin(&capture);
 	*ret = client_ask(agent->path, request, ret_result);
 	capture_end(&capture);
-	pthread_join(thread, NULL);
+	fake_agent_end(agent);
 	return capture.text;
 }
 
@@ -99,14 +46,14 @@ static json_t *question(void)
 static void test_answer(void **state)
 {
 	_cleanup_(cleanup_json_decref) json_t *result = NULL;
-	struct agent *agent = *state;
+	struct fake_agent *agent = *state;
 	int r;
 
 	assert_string_equal(ask(agent, "{\"ok\":true,\"result\":[7]}\n", question(), &r, &result),
 			    "");
 	assert_int_equal(r, 0);
 	assert_int_equal(json_integer_value(json_array_get(result, 0)), 7);
-	assert_string_equal(agent->question, "{\"verb\":\"status\"}\n");
+	assert_string_equal(agent->questions, "{\"verb\":\"status\"}\n");
 	json_decref(result);
 	assert_string_equal(ask(agent, "{\"ok\":true}\n", question(), &r, &result), "");
 	assert_true(json_is_null(result));
@@ -143,7 +90,7 @@ static void test_refusals(void **state)
 /* The agent has said why and closed the connection before it read the question. */
 static void test_refused_before_asking(void **state)
 {
-	struct agent *agent = *state;
+	struct fake_agent *agent = *state;
 	_cleanup_free_ char *padding = malloc(MANY);
 	json_t *result = NULL;
 	int r;
@@ -158,7 +105,7 @@ static void test_refused_before_asking(void **state)
 
 static void test_no_agent(void **state)
 {
-	struct agent *agent = *state;
+	struct fake_agent *agent = *state;
 	struct capture capture;
 	json_t *result = NULL;
 	char expected[256];
@@ -186,7 +133,7 @@ static void test_no_agent(void **state)
 
 static void test_not_utf8(void **state)
 {
-	struct agent *agent = *state;
+	struct fake_agent *agent = *state;
 	struct capture capture;
 	json_t *result = NULL;
 
@@ -199,7 +146,7 @@ static void test_not_utf8(void **state)
 /* Root is let in everywhere, so root asks as somebody else. */
 static void test_permission_denied(void **state)
 {
-	struct agent *agent = *state;
+	struct fake_agent *agent = *state;
 	struct capture capture;
 	json_t *result = NULL;
 	char expected[256];
@@ -221,7 +168,7 @@ static void test_permission_denied(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fake_agent_setup, fake_agent_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_answer),   TEST(test_refusals), TEST(test_refused_before_asking),
 		TEST(test_no_agent), TEST(test_not_utf8), TEST(test_permission_denied),

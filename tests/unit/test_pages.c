@@ -1,89 +1,33 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Answers that come page after page, and are not made objects of.
- * Reads from: a socket on which a thread plays the agent.
- * Writes to: that socket, in a directory of its own below /tmp.
+ * Reads from: an agent that a thread plays.
+ * Writes to: the same.
  */
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 #include <cmocka.h>
 
 #include "capture.h"
 #include "ctl/pages.h"
+#include "fake_agent.h"
 #include "util/cleanup.h"
 
-struct agent {
-	char dir[64];
-	char path[96];
-	int fd;
-	const char *const *answers; /* one for each question; ends with NULL */
-	char questions[1024];
-};
-
-static int setup(void **state)
-{
-	struct agent *agent = calloc(1, sizeof(*agent));
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-
-	strcpy(agent->dir, "/tmp/shunt-test-pages-XXXXXX");
-	assert_non_null(mkdtemp(agent->dir));
-	snprintf(agent->path, sizeof(agent->path), "%s/control.sock", agent->dir);
-	agent->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	strcpy(address.sun_path, agent->path);
-	assert_int_equal(bind(agent->fd, (struct sockaddr *)&address, sizeof(address)), 0);
-	assert_int_equal(listen(agent->fd, 1), 0);
-	*state = agent;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct agent *agent = *state;
-
-	close(agent->fd);
-	unlink(agent->path);
-	rmdir(agent->dir);
-	free(agent);
-	return 0;
-}
-
-static void *play(void *arg)
-{
-	struct agent *agent = arg;
-	size_t asked = 0;
-
-	for (const char *const *answer = agent->answers; *answer; answer++) {
-		_cleanup_close_ int fd = accept(agent->fd, NULL, NULL);
-		ssize_t n =
-			recv(fd, agent->questions + asked, sizeof(agent->questions) - asked - 1, 0);
-
-		asked += n > 0 ? n : 0;
-		agent->questions[asked] = '\0';
-		send(fd, *answer, strlen(*answer), MSG_NOSIGNAL);
-	}
-	return NULL;
-}
-
 /* Returns what shuntctl says on stderr. */
-static const char *fetch(struct agent *agent, const char *const *answers, int *ret,
+static const char *fetch(struct fake_agent *agent, const char *const *answers, int *ret,
 			 struct pages *pages)
 {
 	static struct capture capture;
-	pthread_t thread;
 
-	agent->answers = answers;
-	assert_int_equal(pthread_create(&thread, NULL, play, agent), 0);
+	fake_agent_play(agent, answers);
 	capture_begin(&capture);
 	*ret = pages_fetch(agent->path, "list", "items", json_pack("{s:i}", "pid", 1), pages);
 	capture_end(&capture);
-	pthread_join(thread, NULL);
+	fake_agent_end(agent);
 	return capture.text;
 }
 
@@ -103,7 +47,7 @@ static void test_pages(void **state)
 		NULL,
 	};
 	_cleanup_(pages_deinit) struct pages pages;
-	struct agent *agent = *state;
+	struct fake_agent *agent = *state;
 	int r;
 
 	assert_string_equal(fetch(agent, answers, &r, &pages), "");
@@ -184,7 +128,7 @@ static void test_sum(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fake_agent_setup, fake_agent_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_pages),	    TEST(test_none),
 		TEST(test_refused),	    TEST(test_not_understood),
