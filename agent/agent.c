@@ -213,7 +213,7 @@ static void agent_try_splicing(struct agent *agent, const struct config *config)
 }
 
 /* A failure here leaves what is redirected as it is: it goes by TCP. */
-static int agent_apply_splice(struct agent *agent)
+static void agent_apply_splice(struct agent *agent)
 {
 	int r;
 
@@ -223,7 +223,6 @@ static int agent_apply_splice(struct agent *agent)
 		r = splice_refuse(loader_maps(agent->loader), agent->config);
 	if (r)
 		log_errno(r, "nothing is spliced");
-	return 0;
 }
 
 static int agent_assign_rows(struct agent *agent, struct policy *policy)
@@ -236,6 +235,26 @@ static int agent_assign_rows(struct agent *agent, struct policy *policy)
 			"%u meshes are counted without their names: %d others were, since Shunt was put in; `shuntctl detach` lets them go",
 			without, SHUNT_STATS_ROWS - 1);
 	return r;
+}
+
+static int agent_compile(const struct config *config, unsigned int slots, struct policy **ret)
+{
+	int r = policy_new(config, slots, ret);
+
+	if (r == -E2BIG)
+		log_errno(r, "more rules than limits.rules = %u", config->limit_rules);
+	return r;
+}
+
+/* Both are in force from now on. */
+static void agent_take(struct agent *agent, struct config *config, struct policy *policy)
+{
+	policy_free(agent->policy);
+	agent->policy = policy;
+	if (agent->config != config)
+		config_free(agent->config);
+	agent->config = config;
+	agent->configured = time(NULL);
 }
 
 /*
@@ -252,9 +271,7 @@ static int agent_apply_programs(struct agent *agent, struct config *config)
 
 	agent_try_splicing(agent, config);
 	r = agent_free_slots(agent, &slots);
-	r = r ?: policy_new(config, slots, &policy);
-	if (r == -E2BIG)
-		return log_errno(r, "more rules than limits.rules = %u", config->limit_rules);
+	r = r ?: agent_compile(config, slots, &policy);
 	if (r)
 		return r;
 	r = agent_assign_rows(agent, policy);
@@ -271,24 +288,17 @@ static int agent_apply_programs(struct agent *agent, struct config *config)
 		policy_free(policy);
 		return r;
 	}
-
-	policy_free(agent->policy);
-	agent->policy = policy;
-	if (agent->config != config)
-		config_free(agent->config);
-	agent->config = config;
-	agent->configured = time(NULL);
-	return agent_apply_splice(agent);
+	agent_take(agent, config, policy);
+	agent_apply_splice(agent);
+	return 0;
 }
 
 /* The same on the rung nftables. */
 static int agent_apply_nft(struct agent *agent, struct config *config)
 {
 	struct policy *policy = NULL;
-	int r = policy_new(config, 0, &policy);
+	int r = agent_compile(config, 0, &policy);
 
-	if (r == -E2BIG)
-		return log_errno(r, "more rules than limits.rules = %u", config->limit_rules);
 	if (r)
 		return r;
 	r = enrol_set_policy(agent->enrol, policy);
@@ -299,12 +309,7 @@ static int agent_apply_nft(struct agent *agent, struct config *config)
 		policy_free(policy);
 		return r;
 	}
-	policy_free(agent->policy);
-	agent->policy = policy;
-	if (agent->config != config)
-		config_free(agent->config);
-	agent->config = config;
-	agent->configured = time(NULL);
+	agent_take(agent, config, policy);
 	return 0;
 }
 
