@@ -33,12 +33,6 @@ struct http {
 	int open;      /* handles */
 };
 
-const char *http_query(const struct http_request *request, const char *name)
-{
-	return MHD_lookup_connection_value((struct MHD_Connection *)request, MHD_GET_ARGUMENT_KIND,
-					   name);
-}
-
 const char *http_header(const struct http_request *request, const char *name)
 {
 	return MHD_lookup_connection_value((struct MHD_Connection *)request, MHD_HEADER_KIND, name);

@@ -19,8 +19,6 @@
 struct http;
 struct http_request;
 
-/* The value of a ?name=value of the request, decoded, or NULL; borrowed from the request. */
-const char *http_query(const struct http_request *request, const char *name);
 /* The value of a header of the request, or NULL; borrowed from the request. */
 const char *http_header(const struct http_request *request, const char *name);
 

@@ -23,14 +23,13 @@ static struct shunt_endpoint address;
 
 static int page(void *user, const struct http_request *request, struct http_answer *ret)
 {
-	const char *format = http_query(request, "format"),
-		   *accept = http_header(request, "accept");
+	const char *accept = http_header(request, "accept");
 
 	(void)user;
-	if (format && !*format)
+	if (accept && !*accept)
 		return -EINVAL;
 	ret->type = metrics_content_type(metrics_wants_openmetrics(accept));
-	ret->len = asprintf(&ret->body, "%s %s", format ?: "", accept ?: "");
+	ret->len = asprintf(&ret->body, "%s", accept ?: "");
 	return ret->body ? 0 : -ENOMEM;
 }
 
