@@ -590,11 +590,6 @@ void enrol_on_change(struct enrol *enrol, void (*changed)(void *user), void *use
 	enrol->changed_user = user;
 }
 
-const struct policy *enrol_policy(const struct enrol *enrol)
-{
-	return enrol->policy;
-}
-
 struct enrol_totals enrol_totals(const struct enrol *enrol)
 {
 	return enrol->totals;

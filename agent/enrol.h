@@ -50,7 +50,6 @@ void enrol_on_change(struct enrol *enrol, void (*changed)(void *user), void *use
 /* Logs @format and keeps it for `shuntctl status` until the next policy; once. */
 __attribute__((format(printf, 2, 3))) void enrol_warn(struct enrol *enrol, const char *format, ...);
 
-const struct policy *enrol_policy(const struct enrol *enrol);
 struct enrol_totals enrol_totals(const struct enrol *enrol);
 
 /* The cgroup at @path, after looking at the tree once more; NULL if it is not watched. */
@@ -61,6 +60,7 @@ const struct cgroup_node *enrol_find(struct enrol *enrol, const char *path);
  */
 int enrol_classify(struct enrol *enrol, const char *path, bool *ret_covered,
 		   struct policy_match *ret);
+/* NULL: there was no memory for it, and it is tried again. */
 const struct enrol_member *enrol_member(const struct cgroup_node *node);
 void enrol_each(struct enrol *enrol, void (*visit)(void *user, struct cgroup_node *node),
 		void *user);

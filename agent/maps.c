@@ -258,10 +258,5 @@ int maps_put_program(const struct maps *maps, uint64_t program, enum shunt_progr
 
 int maps_forget_programs(const struct maps *maps)
 {
-	struct table all = TABLE_INIT(uint64_t, __u32);
-	int r = maps_read(maps->programs, &all);
-
-	r = r ?: maps_remove(maps->programs, &all);
-	table_deinit(&all);
-	return r;
+	return maps_clear(maps->programs);
 }

@@ -66,8 +66,11 @@ static struct splice_netns *splice_netns(struct splice *splice, uint32_t inum, u
 		if (splice->netns[i].inum == inum)
 			return &splice->netns[i];
 	list = reallocarray(splice->netns, splice->n_netns + 1, sizeof(*list));
-	if (!list)
+	if (!list) {
+		log_warning("no memory: the sockets of network namespace %u are not passed by",
+			    inum);
 		return NULL;
+	}
 	splice->netns = list;
 	list = &list[splice->n_netns++];
 	*list = (struct splice_netns){.inum = inum, .pid = pid};
@@ -446,12 +449,13 @@ struct splice_namespaces {
 /* The network namespace of a cgroup is that of any of its processes. */
 static void splice_add_netns_of(void *user, struct cgroup_node *node)
 {
+	const struct enrol_member *member = enrol_member(node);
 	struct splice_namespaces *all = user;
 	struct splice_netns *netns;
 	uint32_t inum;
 	pid_t pid;
 
-	if (enrol_member(node)->match.entry.role == SHUNT_ROLE_NONE)
+	if (!member || member->match.entry.role == SHUNT_ROLE_NONE)
 		return;
 	pid = process_first_in_cgroup(all->cgroup_root, node->path);
 	if (!pid || process_netns(pid, &inum))

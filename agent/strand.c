@@ -158,15 +158,14 @@ static void strand_on_timer(uv_timer_t *timer)
 
 void strand_add(struct strand *strand, const struct shunt_event *event)
 {
-	struct strand_reader *readers;
+	struct strand_reader *readers = NULL;
 
-	if (!event->inode || strand->n >= STRAND_MAX) {
+	if (event->inode && strand->n < STRAND_MAX)
+		readers = reallocarray(strand->readers, strand->n + 1, sizeof(*readers));
+	if (!readers) {
 		log_warning("a reader with its last bytes unread cannot be watched");
 		return;
 	}
-	readers = reallocarray(strand->readers, strand->n + 1, sizeof(*readers));
-	if (!readers)
-		return;
 	strand->readers = readers;
 	readers[strand->n++] =
 		(struct strand_reader){event->end, event->inode, event->unread, event->pid};
