@@ -200,11 +200,18 @@ static __always_inline __u32 sockops_let_in(struct bpf_sock_ops *ctx, struct tcp
 	return reason;
 }
 
-/* There is no room for one more pair. */
-static __always_inline void sockops_full(struct bpf_sock *sk, const struct shunt_sock *state)
+/* There is no room for one more pair. @state: if it was redirected; else NULL. */
+static __always_inline void sockops_full(struct bpf_sock *sk, const struct shunt_sock *state,
+					 const struct shunt_control *control)
 {
+	__u64 cgroup = BPF_CORE_READ(kernel_sock(sk), sk_cgrp_data.cgroup, kn, id);
+
+	stats_plain(state ? state->row : scope_row(cgroup),
+		    control->splice ? SHUNT_REASON_full : control->reason);
+	if (!state)
+		return;
 	count(SHUNT_COUNTER_origdst_full);
-	if (state && watch_wanted()) {
+	if (watch_wanted()) {
 		struct shunt_endpoint dialled = state->dialled;
 
 		watch_tell_outcome((__u64)kernel_sock(sk), &dialled, SHUNT_NOTICE_error,
@@ -244,7 +251,7 @@ static __always_inline void sockops_client(struct bpf_sock_ops *ctx, struct bpf_
 	/* Where attachments overlap this runs twice for one connection. */
 	if (bpf_map_update_elem(&shunt_pairs, &view.key, &sockops_no_pair, BPF_NOEXIST)) {
 		if (!bpf_map_lookup_elem(&shunt_pairs, &view.key))
-			sockops_full(sk, redirected ? state : NULL);
+			sockops_full(sk, redirected ? state : NULL, control);
 		return;
 	}
 	count(SHUNT_COUNTER_pairs_opened);

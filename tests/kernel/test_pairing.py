@@ -291,7 +291,8 @@ class NoDestination(PairingCase):
         self.addCleanup(self.restart_agent)
         self.fill_pairs(leave=4)
         listener = self.listen_slowly()
-        with self.counted(connect_redirected=6, origdst_offered=4, origdst_full=2):
+        with self.counted(connect_redirected=6, origdst_offered=4, origdst_full=2,
+                          splice_plain_full=2 if self.can_splice() else 0):
             socks = [self.dial(FAR4, PORT + n) for n in range(6)]
         for n, sock in enumerate(socks):
             sock.sendall(b"!")
