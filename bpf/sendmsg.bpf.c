@@ -69,9 +69,16 @@ static __always_inline bool sendmsg_bound_loopback(struct bpf_sock *sk)
 	       !redirect_chose_source(sk, bpf_sk_storage_get(&shunt_socks, sk, NULL, 0));
 }
 
+/* What is to be changed of a datagram. */
+struct sendmsg_change {
+	bool redirected;
+	struct shunt_endpoint target; /* where it goes, … */
+	__u32 number;		      /* … and what its source address says; 0: nothing */
+};
+
+/* Returns the verdict of the hook. @source_open: the source address may be chosen. */
 static __always_inline int sendmsg_decide(struct bpf_sock_addr *ctx, struct decide_query *query,
-					  bool source_open, struct shunt_endpoint *target,
-					  bool *ret_redirected, __u32 *ret_number)
+					  bool source_open, struct sendmsg_change *ret)
 {
 	struct redirect_asker asker = {.ctx = ctx};
 	enum shunt_outcome outcome;
@@ -81,21 +88,21 @@ static __always_inline int sendmsg_decide(struct bpf_sock_addr *ctx, struct deci
 	count(SHUNT_COUNTER_sendmsg_seen);
 	query->protocol = ctx->protocol;
 	query->source_loopback = sendmsg_bound_loopback(ctx->sk);
-	outcome = redirect_decide(&asker, ctx->sk, query, &slot, target);
+	outcome = redirect_decide(&asker, ctx->sk, query, &slot, &ret->target);
 	if (outcome == SHUNT_OUTCOME_redirected) {
-		number = sendmsg_remember(&asker, query, target, source_open);
+		number = sendmsg_remember(&asker, query, &ret->target, source_open);
 		if (number < 0) {
 			outcome = redirect_no_memory(slot);
 		} else {
-			*ret_number = number;
-			*ret_redirected = true;
+			ret->number = number;
+			ret->redirected = true;
 			count(SHUNT_COUNTER_dns_redirected);
 		}
 	}
 	return redirect_conclude(ctx, query, SHUNT_COUNTER_sendmsg_redirected, asker.row, outcome);
 }
 
-/* May the source be chosen? Not if the socket is bound or the datagram names one (IP_PKTINFO). */
+/* Not if the socket is bound or the datagram names its source (IP_PKTINFO). */
 static __always_inline bool sendmsg_source_open(struct bpf_sock_addr *ctx, const __be32 named[4])
 {
 	__be32 bound[4];
@@ -104,13 +111,20 @@ static __always_inline bool sendmsg_source_open(struct bpf_sock_addr *ctx, const
 	return addr_unspecified(bound) && addr_unspecified(named);
 }
 
+static __always_inline void sendmsg_write_source_v6(struct bpf_sock_addr *ctx,
+						    const __be32 source[4])
+{
+	ctx->msg_src_ip6[0] = source[0];
+	ctx->msg_src_ip6[1] = source[1];
+	ctx->msg_src_ip6[2] = source[2];
+	ctx->msg_src_ip6[3] = source[3];
+}
+
 SEC("cgroup/sendmsg4")
 int shunt_sendmsg4(struct bpf_sock_addr *ctx)
 {
-	struct shunt_endpoint target = {};
+	struct sendmsg_change change = {};
 	struct decide_query query = {};
-	bool redirected = false;
-	__u32 number = 0;
 	__be32 source[4];
 	int verdict;
 
@@ -120,13 +134,11 @@ int shunt_sendmsg4(struct bpf_sock_addr *ctx)
 		count(SHUNT_COUNTER_dns_answered);
 	}
 	addr_set_v4(source, ctx->msg_src_ip4);
-	verdict = sendmsg_decide(ctx, &query, sendmsg_source_open(ctx, source), &target,
-				 &redirected, &number);
-	if (!redirected)
-		return verdict;
-	redirect_write_v4(ctx, &target);
-	if (number) {
-		addr_set_token(source, SHUNT_V4, number);
+	verdict = sendmsg_decide(ctx, &query, sendmsg_source_open(ctx, source), &change);
+	if (change.redirected)
+		redirect_write_v4(ctx, &change.target);
+	if (change.number) {
+		addr_set_token(source, SHUNT_V4, change.number);
 		ctx->msg_src_ip4 = source[3];
 	}
 	return verdict;
@@ -135,10 +147,8 @@ int shunt_sendmsg4(struct bpf_sock_addr *ctx)
 SEC("cgroup/sendmsg6")
 int shunt_sendmsg6(struct bpf_sock_addr *ctx)
 {
-	struct shunt_endpoint target = {};
+	struct sendmsg_change change = {};
 	struct decide_query query = {};
-	bool redirected = false;
-	__u32 number = 0;
 	__be32 source[4];
 	int verdict;
 
@@ -146,10 +156,7 @@ int shunt_sendmsg6(struct bpf_sock_addr *ctx)
 	if (addr_token(query.destination.addr)) {
 		/* No interface has that address, so the answer goes to ::1, where it was asked
 		 * from. */
-		ctx->msg_src_ip6[0] = query.destination.addr[0];
-		ctx->msg_src_ip6[1] = query.destination.addr[1];
-		ctx->msg_src_ip6[2] = query.destination.addr[2];
-		ctx->msg_src_ip6[3] = query.destination.addr[3];
+		sendmsg_write_source_v6(ctx, query.destination.addr);
 		ctx->user_ip6[0] = 0;
 		ctx->user_ip6[1] = 0;
 		ctx->user_ip6[2] = 0;
@@ -160,17 +167,12 @@ int shunt_sendmsg6(struct bpf_sock_addr *ctx)
 	source[1] = ctx->msg_src_ip6[1];
 	source[2] = ctx->msg_src_ip6[2];
 	source[3] = ctx->msg_src_ip6[3];
-	verdict = sendmsg_decide(ctx, &query, sendmsg_source_open(ctx, source), &target,
-				 &redirected, &number);
-	if (!redirected)
-		return verdict;
-	redirect_write_v6(ctx, &target);
-	if (number) {
-		addr_set_token(source, SHUNT_V6, number);
-		ctx->msg_src_ip6[0] = source[0];
-		ctx->msg_src_ip6[1] = source[1];
-		ctx->msg_src_ip6[2] = source[2];
-		ctx->msg_src_ip6[3] = source[3];
+	verdict = sendmsg_decide(ctx, &query, sendmsg_source_open(ctx, source), &change);
+	if (change.redirected)
+		redirect_write_v6(ctx, &change.target);
+	if (change.number) {
+		addr_set_token(source, SHUNT_V6, change.number);
+		sendmsg_write_source_v6(ctx, source);
 	}
 	return verdict;
 }
