@@ -110,7 +110,7 @@ static __always_inline enum shunt_outcome decide_protocol(const struct decide_qu
 
 /*
  * The decision for a member of mesh @slot. If it is SHUNT_OUTCOME_redirected, *@ret_target is where
- * to. The order is that of design: who calls, what is left alone, is the sidecar there.
+ * to. In this order: who calls, what is left alone, is the sidecar there.
  */
 static __always_inline enum shunt_outcome decide(void *asker, __u32 slot,
 						 const struct shunt_mesh *mesh,

@@ -45,7 +45,6 @@ typedef struct {
 
 struct sock_common {
 	atomic64_t skc_cookie;
-	unsigned short skc_family;
 	volatile unsigned char skc_state;
 	unsigned long skc_flags;
 	possible_net_t skc_net;
@@ -147,7 +146,6 @@ struct mm_struct {
 struct task_struct {
 	int tgid;
 	int exit_state;
-	__u64 start_time;
 	__u64 start_boottime;
 	struct mm_struct *mm;
 	struct task_struct *group_leader;

@@ -8,7 +8,8 @@
 
 #include "shunt/abi.h"
 
-/* Written by the agent; read by connect, sendmsg. Size: agent. */
+/* Written by the agent; read by connect, sendmsg, sockops, sk_msg, the walk and the scan. Size:
+ * agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -17,7 +18,7 @@ struct {
 	__type(value, struct shunt_cgroup);
 } shunt_cgroups SEC(".maps");
 
-/* Written by the agent; read by connect, sendmsg. */
+/* Written by the agent; read by connect, sendmsg, sockops, sk_msg and the walk. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, SHUNT_MESH_SLOTS);
@@ -84,7 +85,7 @@ struct {
 	__type(value, struct shunt_resolvers);
 } shunt_resolvers SEC(".maps");
 
-/* Written and read by sockops, sk_msg and the walk; read by getsockopt, the reads and the agent.
+/* Written and read by sockops, sk_msg, the walk and the reads; read by getsockopt and the agent.
  * Size: agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -111,7 +112,8 @@ struct {
 	__type(value, struct shunt_syn);
 } shunt_syns SEC(".maps");
 
-/* Written by sockops and the scan; read by sockops. What is pushed out is found again. */
+/* Written by sockops, the scan and the walk; read by sockops and the walk. What is pushed out is
+ * found again. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, SHUNT_LISTENERS);
@@ -127,7 +129,7 @@ struct {
 	__type(value, struct shunt_half);
 } shunt_halves SEC(".maps");
 
-/* Written by the agent; read by sockops and sk_msg. */
+/* Written by the agent; read by sockops, sk_msg, the walk and the scan. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -136,7 +138,8 @@ struct {
 	__type(value, __u32); /* enum shunt_program */
 } shunt_programs SEC(".maps");
 
-/* Written by the agent, but for .spilled; read by sockops, sk_msg and the reads. */
+/* Written by the agent, but for .spilled (sockops, sk_msg, the walk) and who the agent is (the
+ * walk); read by all who splice, and by who writes shunt_watch. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -145,7 +148,7 @@ struct {
 	__type(value, struct shunt_control);
 } shunt_control SEC(".maps");
 
-/* Written by sockops, sk_msg and the reads; read by the agent. */
+/* Written by sockops, sk_msg, the walk, the reads and the scan; read by the agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, SHUNT_EVENTS_SIZE);

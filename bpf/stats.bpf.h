@@ -5,18 +5,13 @@
 #include "histogram.bpf.h"
 #include "maps.bpf.h"
 
-static __always_inline void count_by(__u32 counter, __u64 by)
+static __always_inline void count(__u32 counter)
 {
 	__u64 *value = bpf_map_lookup_elem(&shunt_counters, &counter);
 
 	/* Two programs of one CPU can interrupt each other here, so the addition is atomic. */
 	if (value)
-		__sync_fetch_and_add(value, by);
-}
-
-static __always_inline void count(__u32 counter)
-{
-	count_by(counter, 1);
+		__sync_fetch_and_add(value, 1);
 }
 
 /* NULL: never. The verifier does not know. */

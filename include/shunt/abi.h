@@ -345,7 +345,7 @@ _Static_assert(sizeof(struct shunt_resolvers) == 2 * (24 + SHUNT_RESOLVERS_MAX *
 /*
  * shunt_pairs: one TCP connection with both ends on this host, by the handshake's own numbers: no
  * addresses, since every network namespace has 127.0.0.1 and NAT makes the ends disagree. Each end
- * can tell the numbers from its own socket at any time (numbers.bpf.h). The client puts the entry
+ * can tell the numbers from its own socket at any time (tcp.bpf.h). The client puts the entry
  * there when its end of the handshake is done; it goes when both ends are closed, or the client
  * alone if the server never joined.
  */
@@ -493,18 +493,18 @@ enum shunt_program {
 	SHUNT_PROGRAM_NEVER,   /* splice_never names it */
 };
 
-/* shunt_control: one entry. Written by the agent. */
+/* shunt_control: one entry. Written by the agent, but for .spilled and what the scan notes. */
 struct shunt_control {
 	__u32 splice;	   /* some mesh splices, and the kernel can; first in every version */
 	__u32 queue_max;   /* limits.splice_queue, in bytes */
-	__u64 agent;	   /* kernel address of its task_struct … */
-	__u64 agent_start; /* … and start_time, by which the address is known to be still its */
+	__u64 agent;	   /* kernel address of its task_struct, which the scan notes, … */
+	__u64 agent_start; /* … and start_boottime, by which the address is known to be still its */
 	__u32 spilled;	   /* directions spilled now; written by the kernel half */
 	__u32 reason;	   /* enum shunt_reason, if .splice is not set */
-	__u32 generation;  /* of meshes, cgroups and programs; never 0 */
-	__u32 discover;	   /* the walk looks for connections older than the agent */
-	__u32 announce;	   /* the scan notes who reads it as the agent */
-	__u32 watch;	   /* somebody listens to shunt_watch */
+	__u32 generation; /* of meshes, cgroups and programs; never 0 */
+	__u32 discover;	  /* the walk looks for connections older than the agent */
+	__u32 announce;	  /* the scan is to note who reads it as the agent */
+	__u32 watch;	  /* somebody listens to shunt_watch */
 };
 
 /* shunt_events: what the agent is asked to do, through a ring buffer. */
