@@ -139,7 +139,7 @@ struct {
 } shunt_programs SEC(".maps");
 
 /* Written by the agent, but for .spilled (sockops, sk_msg, the walk) and who the agent is (the
- * walk); read by all who splice, and by who writes shunt_watch. */
+ * scan); read by all who splice, and by who writes shunt_watch. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
