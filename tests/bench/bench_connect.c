@@ -8,22 +8,18 @@
  * that client and server together used, in us a connection (less what the kernel does in softirqs,
  * if it keeps these apart).
  */
-#include <arpa/inet.h>
 #include <err.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <netinet/in.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "round.h"
 
 #define MESSAGE 64
 #define BACKLOG 128
@@ -35,33 +31,6 @@ struct options {
 	const char *client_cgroup, *server_cgroup;
 	struct sockaddr_in listen, dial;
 };
-
-static uint64_t clock_ns(clockid_t clock)
-{
-	struct timespec now;
-
-	if (clock_gettime(clock, &now))
-		err(1, "clock_gettime");
-	return now.tv_sec * 1000000000ull + now.tv_nsec;
-}
-
-/* A socket belongs to the cgroup in which it is made, so this comes first. */
-static void settle(const char *cgroup, int cpu)
-{
-	char path[PATH_MAX];
-	cpu_set_t cpus;
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/cgroup.procs", cgroup);
-	fd = open(path, O_WRONLY);
-	if (fd < 0 || write(fd, "0", 1) != 1)
-		err(1, "%s", path);
-	close(fd);
-	CPU_ZERO(&cpus);
-	CPU_SET(cpu, &cpus);
-	if (sched_setaffinity(0, sizeof(cpus), &cpus))
-		err(1, "cpu %d", cpu);
-}
 
 /* Up to @size bytes, or to the end. */
 static size_t read_full(int fd, char *buffer, size_t size)
@@ -100,17 +69,18 @@ static int listener_open(const struct sockaddr_in *address)
  * Says on @report that it listens, and at the end how much CPU time it used. It is the server that
  * closes first: TIME_WAIT stays at its end, where no port of the client's is used up by it.
  */
-static void serve(const struct options *options, int report)
+static void serve(const void *given, int report)
 {
+	const struct options *options = given;
 	char message[MESSAGE];
 	uint64_t cpu = 0;
 	int listener;
 
-	settle(options->server_cgroup, options->server_cpu);
+	round_settle(options->server_cgroup, options->server_cpu);
 	listener = listener_open(&options->listen);
 	write_full(report, &cpu, sizeof(cpu));
 
-	cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+	cpu = round_clock_ns(CLOCK_PROCESS_CPUTIME_ID);
 	for (size_t i = 0; i < options->connections; i++) {
 		int fd = accept(listener, NULL, NULL);
 
@@ -121,7 +91,7 @@ static void serve(const struct options *options, int report)
 		write_full(fd, message, sizeof(message));
 		close(fd);
 	}
-	cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+	cpu = round_clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu;
 	write_full(report, &cpu, sizeof(cpu));
 }
 
@@ -139,28 +109,6 @@ static void exchange(const struct sockaddr_in *address)
 	close(fd);
 }
 
-/* The server dies with its client, and the client with its server: neither waits for ever. */
-static void server_start(const struct options *options, int *ret_report)
-{
-	int report[2];
-	pid_t parent = getpid(), pid;
-
-	if (pipe(report))
-		err(1, "pipe");
-	pid = fork();
-	if (pid < 0)
-		err(1, "fork");
-	if (pid == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (getppid() != parent)
-			_exit(1);
-		serve(options, report[1]);
-		_exit(0);
-	}
-	close(report[1]);
-	*ret_report = report[0];
-}
-
 static uint64_t server_reported(int report)
 {
 	uint64_t cpu;
@@ -170,53 +118,39 @@ static uint64_t server_reported(int report)
 	return cpu;
 }
 
-static int compare_times(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return (x > y) - (x < y);
-}
-
 static void run(const struct options *options)
 {
 	size_t n = options->connections;
 	uint64_t *times, begin, start, now, cpu;
-	int report;
+	int report = round_start_server(serve, options);
 
-	server_start(options, &report);
 	server_reported(report);
-	settle(options->client_cgroup, options->client_cpu);
+	round_settle(options->client_cgroup, options->client_cpu);
 	times = calloc(n, sizeof(*times));
 	if (!times)
 		err(1, "calloc");
 
-	cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
-	begin = now = clock_ns(CLOCK_MONOTONIC);
+	cpu = round_clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+	begin = now = round_clock_ns(CLOCK_MONOTONIC);
 	for (size_t i = 0; i < n; i++) {
 		start = now;
 		exchange(&options->dial);
-		now = clock_ns(CLOCK_MONOTONIC);
+		now = round_clock_ns(CLOCK_MONOTONIC);
 		times[i] = now - start;
 	}
-	cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu + server_reported(report);
+	cpu = round_clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu + server_reported(report);
 	wait(NULL); /* the next round's server needs the address */
 
-	qsort(times, n, sizeof(*times), compare_times);
+	qsort(times, n, sizeof(*times), round_compare_times);
 	printf("%.0f,%.2f,%.2f,%.2f\n", n * 1e9 / (now - begin), times[n / 2] * US,
 	       times[n * 99 / 100] * US, (double)cpu / n * US);
 	free(times);
 }
 
-static void parse_endpoint(const char *text, struct sockaddr_in *ret)
+static void parse_address(const char *text, struct sockaddr_in *ret)
 {
-	char address[INET_ADDRSTRLEN];
-	unsigned short port;
-
-	ret->sin_family = AF_INET;
-	if (sscanf(text, "%15[^:]:%hu", address, &port) != 2 ||
-	    inet_pton(AF_INET, address, &ret->sin_addr) != 1)
+	if (!round_parse_address(text, ret))
 		errx(2, "%s: not ADDRESS:PORT", text);
-	ret->sin_port = htons(port);
 }
 
 int main(int argc, char **argv)
@@ -239,8 +173,8 @@ int main(int argc, char **argv)
 			"SERVER_CGROUP LISTEN_ADDRESS:PORT DIAL_ADDRESS:PORT");
 	options.client_cgroup = argv[optind];
 	options.server_cgroup = argv[optind + 1];
-	parse_endpoint(argv[optind + 2], &options.listen);
-	parse_endpoint(argv[optind + 3], &options.dial);
+	parse_address(argv[optind + 2], &options.listen);
+	parse_address(argv[optind + 3], &options.dial);
 	run(&options);
 	return 0;
 }

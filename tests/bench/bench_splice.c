@@ -9,29 +9,27 @@
  * us (of a stream: nothing), and the CPU time that client and server together used, in ns a byte
  * (less what the kernel does in softirqs, if it keeps these apart).
  */
-#include <arpa/inet.h>
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "round.h"
 
 #define WARM_UP	       100	  /* exchanges that do not count */
 #define SAMPLES	       (1 << 20)  /* exchanges whose times are kept */
@@ -68,15 +66,6 @@ struct report {
 	uint64_t cpu, time, bytes;
 };
 
-static uint64_t clock_ns(void)
-{
-	struct timespec now;
-
-	if (clock_gettime(CLOCK_MONOTONIC, &now))
-		err(1, "clock_gettime");
-	return now.tv_sec * 1000000000ull + now.tv_nsec;
-}
-
 static uint64_t timeval_ns(const struct timeval *time)
 {
 	return time->tv_sec * 1000000000ull + time->tv_usec * 1000ull;
@@ -89,24 +78,6 @@ static uint64_t cpu_ns(void)
 	if (getrusage(RUSAGE_SELF, &usage))
 		err(1, "getrusage");
 	return timeval_ns(&usage.ru_utime) + timeval_ns(&usage.ru_stime);
-}
-
-/* A socket belongs to the cgroup in which it is made, so this comes first. */
-static void settle(const char *cgroup, int cpu)
-{
-	char path[PATH_MAX];
-	cpu_set_t cpus;
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/cgroup.procs", cgroup);
-	fd = open(path, O_WRONLY);
-	if (fd < 0 || write(fd, "0", 1) != 1)
-		err(1, "%s", path);
-	close(fd);
-	CPU_ZERO(&cpus);
-	CPU_SET(cpu, &cpus);
-	if (sched_setaffinity(0, sizeof(cpus), &cpus))
-		err(1, "cpu %d", cpu);
 }
 
 static void netns_enter(const char *path)
@@ -282,23 +253,24 @@ static void stream_serve(struct end *end, const struct options *options, struct 
 	char *buffer = buffer_new(room);
 
 	ret->cpu = cpu_ns();
-	ret->time = clock_ns();
+	ret->time = round_clock_ns(CLOCK_MONOTONIC);
 	while ((n = end_read(end, buffer, room)) > 0)
 		ret->bytes += n;
-	ret->time = clock_ns() - ret->time;
+	ret->time = round_clock_ns(CLOCK_MONOTONIC) - ret->time;
 	ret->cpu = cpu_ns() - ret->cpu;
 }
 
 /* Says on @fd that it listens, and at the end what it took. */
-static void serve(const struct options *options, int fd)
+static void serve(const void *given, int fd)
 {
+	const struct options *options = given;
 	struct report report = {};
 	struct end end;
 	int listener;
 
 	if (options->server_netns)
 		netns_enter(options->server_netns);
-	settle(options->server_cgroup, options->server_cpu);
+	round_settle(options->server_cgroup, options->server_cpu);
 	listener = listener_open(&options->listen);
 	report_write(fd, &report);
 	end_init(&end, socket_accept(listener), options, EPOLLIN);
@@ -307,35 +279,6 @@ static void serve(const struct options *options, int fd)
 	else
 		exchanges_serve(&end, options, &report);
 	report_write(fd, &report);
-}
-
-/* The server dies with its client, and the client with its server: neither waits for ever. */
-static void server_start(const struct options *options, int *ret_report)
-{
-	int report[2];
-	pid_t parent = getpid(), pid;
-
-	if (pipe(report))
-		err(1, "pipe");
-	pid = fork();
-	if (pid < 0)
-		err(1, "fork");
-	if (pid == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (getppid() != parent)
-			_exit(1);
-		serve(options, report[1]);
-		_exit(0);
-	}
-	close(report[1]);
-	*ret_report = report[0];
-}
-
-static int compare_times(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return (x > y) - (x < y);
 }
 
 static void exchange(struct end *end, char *buffer, size_t size)
@@ -356,19 +299,19 @@ static void exchanges_run(struct end *end, const struct options *options, int se
 	for (size_t i = 0; i < WARM_UP; i++)
 		exchange(end, buffer, options->size);
 	cpu = cpu_ns();
-	begin = now = clock_ns();
+	begin = now = round_clock_ns(CLOCK_MONOTONIC);
 	end_at = begin + options->seconds * 1e9;
 	while (now < end_at && n < SAMPLES) {
 		start = now;
 		exchange(end, buffer, options->size);
-		now = clock_ns();
+		now = round_clock_ns(CLOCK_MONOTONIC);
 		times[n++] = now - start;
 	}
 	cpu = cpu_ns() - cpu;
 	close(end->fd);
 	report_read(server, &report);
 
-	qsort(times, n, sizeof(*times), compare_times);
+	qsort(times, n, sizeof(*times), round_compare_times);
 	printf("%.1f,%.2f,%.2f,%.4f\n", n * 1e9 / (now - begin), times[n / 2] * US,
 	       times[n * 99 / 100] * US, (double)(cpu + report.cpu) / report.bytes);
 }
@@ -376,13 +319,13 @@ static void exchanges_run(struct end *end, const struct options *options, int se
 static void stream_run(struct end *end, const struct options *options, int server)
 {
 	char *buffer = buffer_new(options->size);
-	uint64_t end_at = clock_ns() + options->seconds * 1e9, cpu = cpu_ns();
+	uint64_t end_at = round_clock_ns(CLOCK_MONOTONIC) + options->seconds * 1e9, cpu = cpu_ns();
 	struct report report;
 
 	do {
 		for (int i = 0; i < WRITES_A_CLOCK; i++)
 			message_write(end, buffer, options->size);
-	} while (clock_ns() < end_at);
+	} while (round_clock_ns(CLOCK_MONOTONIC) < end_at);
 	close(end->fd);
 	cpu = cpu_ns() - cpu;
 	report_read(server, &report);
@@ -393,13 +336,12 @@ static void stream_run(struct end *end, const struct options *options, int serve
 
 static void run(const struct options *options)
 {
+	int server = round_start_server(serve, options);
 	struct report listens;
 	struct end end;
-	int server;
 
-	server_start(options, &server);
 	report_read(server, &listens);
-	settle(options->client_cgroup, options->client_cpu);
+	round_settle(options->client_cgroup, options->client_cpu);
 	if (options->stream) {
 		end_init(&end, socket_connect(&options->dial), options, EPOLLOUT);
 		stream_run(&end, options, server);
@@ -412,9 +354,6 @@ static void run(const struct options *options)
 
 static void parse_endpoint(const char *text, struct endpoint *ret)
 {
-	char address[INET_ADDRSTRLEN];
-	unsigned short port;
-
 	if (text[0] == '/') {
 		ret->un.sun_family = AF_UNIX;
 		ret->length = sizeof(ret->un);
@@ -423,12 +362,9 @@ static void parse_endpoint(const char *text, struct endpoint *ret)
 		strcpy(ret->un.sun_path, text);
 		return;
 	}
-	ret->in.sin_family = AF_INET;
 	ret->length = sizeof(ret->in);
-	if (sscanf(text, "%15[^:]:%hu", address, &port) != 2 ||
-	    inet_pton(AF_INET, address, &ret->in.sin_addr) != 1)
+	if (!round_parse_address(text, &ret->in))
 		errx(2, "%s: neither ADDRESS:PORT nor a path", text);
-	ret->in.sin_port = htons(port);
 }
 
 int main(int argc, char **argv)
