@@ -333,6 +333,22 @@ class Case(unittest.TestCase):
         self.assertEqual(moved, expected)
 
 
+class OwnAgentCase(Case):
+    """With an agent of another kind; the usual one is taken out meanwhile."""
+    new_agent = Agent  # called with the world
+
+    @classmethod
+    def setUpClass(cls):
+        cls.usual = cls.agent
+        cls.usual.detach()
+        Case.agent = cls.new_agent(cls.world)
+
+    @classmethod
+    def tearDownClass(cls):
+        Case.agent = cls.usual
+        cls.usual.start()
+
+
 def must_run():
     return os.environ.get("SHUNT_TESTS_MUST_RUN") == "1"
 

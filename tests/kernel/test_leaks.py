@@ -8,7 +8,7 @@ own.
 import os
 import subprocess
 
-from case import FAR4, Agent, Case, main
+from case import FAR4, Agent, OwnAgentCase, main
 from sandbox import die_with_parent, wait_until
 
 RELOADS = 1000
@@ -54,17 +54,8 @@ class Watched(Agent):
             return "".join(line for line in report if not line.startswith("--"))
 
 
-class Leaks(Case):
-    @classmethod
-    def setUpClass(cls):
-        cls.usual = cls.agent
-        cls.usual.detach()
-        Case.agent = Watched(cls.world)
-
-    @classmethod
-    def tearDownClass(cls):
-        Case.agent = cls.usual
-        cls.usual.start()
+class Leaks(OwnAgentCase):
+    new_agent = Watched
 
     def tearDown(self):
         """There is no agent to ask."""

@@ -3,7 +3,7 @@
 """Before the agent splices it tries whether it can: nobody notices, and nothing is left."""
 import os
 
-from case import FAR4, TCP4, UNLOADABLE, Agent, Case, main
+from case import FAR4, TCP4, UNLOADABLE, Agent, OwnAgentCase, main
 
 NOBODY = 999999999  # no process has such a number
 NEEDED = {"pair", "charge", "fionread", "eof", "shutdown", "bound", "order", "kick", "leave"}
@@ -25,17 +25,8 @@ class OwnAgent(Agent):
                                     f"cgroup_root = {self.world.cgroup.directory}\n"))
 
 
-class Selftest(Case):
-    @classmethod
-    def setUpClass(cls):
-        cls.usual = cls.agent
-        cls.usual.detach()
-        Case.agent = OwnAgent(cls.world)
-
-    @classmethod
-    def tearDownClass(cls):
-        Case.agent = cls.usual
-        cls.usual.start()
+class Selftest(OwnAgentCase):
+    new_agent = OwnAgent
 
     def setUp(self):
         self.sidecars = {}
