@@ -191,26 +191,12 @@ pairs_measure()
 
 servers_start()
 {
-	cat >"$DIR/nginx.conf" <<-END
-		daemon off;
-		master_process off;
-		pid /dev/null;
-		error_log stderr;
-		events { }
-		http {
-			access_log off;
-			keepalive_requests 1000000000;
-			client_body_temp_path $DIR;
-			proxy_temp_path $DIR;
-			fastcgi_temp_path $DIR;
-			uwsgi_temp_path $DIR;
-			scgi_temp_path $DIR;
-			server {
-				listen 127.0.0.1:8080;
-				location / { return 200 "$(printf '%0500d' 0)"; }
-			}
-		}
-	END
+	nginx_write nginx "master_process off;" "
+		keepalive_requests 1000000000;
+		server {
+			listen 127.0.0.1:8080;
+			location / { return 200 $(printf '%0500d' 0); }
+		}"
 	for way in $tcp_ways; do
 		place "$way"
 		spawn "nginx-$way" "$app_cgroup" "$ID-$way" "${PINNED[@]}" \

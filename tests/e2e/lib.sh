@@ -193,26 +193,33 @@ relay_start() # [OPTION…]
 	answered relay "$APP" 15001
 }
 
+nginx_write() # NAME PROCESSES HTTP: writes $DIR/NAME.conf, with which nginx keeps to $DIR
+{
+	cat >"$DIR/$1.conf" <<-END
+		daemon off;
+		user root;
+		pid $DIR/$1.pid;
+		error_log stderr;
+		$2
+		events { }
+		http {
+			access_log off;
+			client_body_temp_path $DIR/$1-body;
+			proxy_temp_path $DIR/$1-proxy;
+			fastcgi_temp_path $DIR/$1-proxy;
+			uwsgi_temp_path $DIR/$1-proxy;
+			scgi_temp_path $DIR/$1-proxy;
+			$3
+		}
+	END
+}
+
 http_start() # the directory $DIR/www on port 80
 {
 	mkdir -p "$DIR/www"
 	[ -e "$DIR/www/hello" ] || echo "hello from the server" >"$DIR/www/hello"
-	cat >"$DIR/nginx.conf" <<-END
-		daemon off;
-		master_process off;
-		pid $DIR/nginx.pid;
-		error_log stderr;
-		events { }
-		http {
-			access_log off;
-			client_body_temp_path $DIR;
-			proxy_temp_path $DIR;
-			fastcgi_temp_path $DIR;
-			uwsgi_temp_path $DIR;
-			scgi_temp_path $DIR;
-			server { listen $SRV4:80; listen [$SRV6]:80; root $DIR/www; }
-		}
-	END
+	nginx_write nginx "master_process off;" \
+		"server { listen $SRV4:80; listen [$SRV6]:80; root $DIR/www; }"
 	spawn nginx host "$SRV" nginx -c "$DIR/nginx.conf" -p "$DIR" -e stderr
 	answered nginx "$SRV" 80
 }

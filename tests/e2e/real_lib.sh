@@ -62,30 +62,15 @@ haproxy_start()
 files_start()
 {
 	mkdir -p "$DIR/www/put"
-	cat >"$DIR/files.conf" <<-END
-		daemon off;
-		user root;
-		worker_processes 2;
-		pid $DIR/files.pid;
-		error_log stderr;
-		events { }
-		http {
-			access_log off;
-			sendfile on;
-			client_max_body_size 0;
-			client_body_temp_path $DIR/files-body;
-			proxy_temp_path $DIR;
-			fastcgi_temp_path $DIR;
-			uwsgi_temp_path $DIR;
-			scgi_temp_path $DIR;
-			server {
-				listen $SERVED;
-				root $DIR/www;
-				location /put/ { dav_methods PUT; }
-				$(cat)
-			}
-		}
-	END
+	nginx_write files "worker_processes 2;" "
+		sendfile on;
+		client_max_body_size 0;
+		server {
+			listen $SERVED;
+			root $DIR/www;
+			location /put/ { dav_methods PUT; }
+			$(cat)
+		}"
 	server_start files 80 nginx -c "$DIR/files.conf" -p "$DIR" -e stderr
 }
 

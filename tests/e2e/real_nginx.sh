@@ -15,36 +15,21 @@ mesh_start </dev/null
 
 nginx_start() # what is on stdin is added to the location
 {
-	cat >"$DIR/sidecar.conf" <<-END
-		daemon off;
-		user root;
-		worker_processes 2;
-		pid $DIR/sidecar.pid;
-		error_log stderr;
-		events { }
-		http {
-			access_log off;
-			client_max_body_size 0;
-			client_body_temp_path $DIR/sidecar-body;
-			proxy_temp_path $DIR/sidecar-proxy;
-			fastcgi_temp_path $DIR;
-			uwsgi_temp_path $DIR;
-			scgi_temp_path $DIR;
-			upstream files {
-				server $SERVED;
-				keepalive 4;
-			}
-			server {
-				listen 127.0.0.1:15001;
-				location / {
-					proxy_pass http://files;
-					proxy_http_version 1.1;
-					proxy_set_header Connection "";
-					$(cat)
-				}
-			}
+	nginx_write sidecar "worker_processes 2;" "
+		client_max_body_size 0;
+		upstream files {
+			server $SERVED;
+			keepalive 4;
 		}
-	END
+		server {
+			listen 127.0.0.1:15001;
+			location / {
+				proxy_pass http://files;
+				proxy_http_version 1.1;
+				proxy_set_header Connection '';
+				$(cat)
+			}
+		}"
 	sidecar_start sidecar nginx -c "$DIR/sidecar.conf" -p "$DIR" -e stderr
 }
 
