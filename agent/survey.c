@@ -205,6 +205,7 @@ static void survey_finish(struct survey *survey)
 	survey->taken++;
 	r = survey_tell(survey);
 	if (r) {
+		log_errno(r, "the connections cannot be told on the status page");
 		survey_end(survey);
 		return;
 	}

@@ -13,6 +13,7 @@
 #include "events.h"
 #include "flow.h"
 #include "flow_filter.h"
+#include "log.h"
 #include "util/cleanup.h"
 #include "verbs.h"
 
@@ -76,8 +77,10 @@ static void watch_tell(struct watch *watch, const struct flow *flow,
 			writer_object_end(&line);
 			writer_raw(&line, "\n", 1);
 		}
-		if (!writer_text(&line))
+		if (!writer_text(&line)) {
+			log_warning("no memory: an event is not told");
 			return;
+		}
 		if (control_stream_write(watcher->stream, line.text, line.len))
 			watch_remove(watcher);
 	}
@@ -93,8 +96,10 @@ static void watch_on_notice(void *user, const void *record)
 	/* Nobody: they were told while the last one went. */
 	if (!watch->watchers || notice->kind >= SHUNT_NOTICE_MAX)
 		return;
-	if (!watch->named && flow_names_init(&watch->names, watch->agent))
+	if (!watch->named && flow_names_init(&watch->names, watch->agent)) {
+		log_warning("no memory: an event is not told");
 		return;
+	}
 	watch->named = true;
 	flow_resolve(&watch->names, &notice->flow, &flow);
 	flow.pids[SHUNT_CLIENT] = pair->end[SHUNT_CLIENT].pid ?: pair->dialler;
