@@ -6,9 +6,10 @@
 
 #include <errno.h>
 #include <search.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "util/path.h"
 
 struct want {
 	const char *path;
@@ -19,24 +20,6 @@ struct want {
 static int compare(const void *a, const void *b)
 {
 	return strcmp(((const struct want *)a)->path, ((const struct want *)b)->path);
-}
-
-static bool path_is_plain(const char *path)
-{
-	if (!strcmp(path, "/"))
-		return true;
-	if (*path != '/')
-		return false;
-	while (*path) {
-		const char *part = path + 1;
-		size_t len = strcspn(part, "/");
-
-		/* Empty, "." or "..". */
-		if (len <= 2 && !strncmp(part, "..", len))
-			return false;
-		path = part + len;
-	}
-	return true;
 }
 
 static int add(void **wants, const char *path, size_t len, enum cgroup_interest interest)

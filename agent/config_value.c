@@ -15,6 +15,7 @@
 #include "util/addr.h"
 #include "util/cleanup.h"
 #include "util/glob.h"
+#include "util/number.h"
 
 #define value_error(draft, format, ...) \
 	config_draft_error(draft, (draft)->line, "%s: " format, (draft)->key->name, ##__VA_ARGS__)
@@ -56,26 +57,12 @@ void config_value_path(struct config_draft *draft, void *field, const char *text
 		set_string(draft, field, text);
 }
 
-/* 0, -EINVAL: not a number, or -ERANGE. strtoul() would take signs and blanks too. */
-static int parse_u32(const char *text, uint32_t *ret)
-{
-	unsigned long value;
-
-	if (!*text || text[strspn(text, "0123456789")])
-		return -EINVAL;
-	value = strtoul(text, NULL, 10);
-	if (value > UINT32_MAX)
-		return -ERANGE;
-	*ret = value;
-	return 0;
-}
-
 void config_value_number(struct config_draft *draft, void *field, const char *text)
 {
 	uint32_t max = draft->key->max, value;
 	int r;
 
-	r = parse_u32(text, &value);
+	r = number_parse(text, UINT32_MAX, &value);
 	if (r == -EINVAL)
 		value_error(draft, "'%s' is not a number; write 1 to %u", text, max);
 	else if (r < 0 || !value || value > max)
@@ -111,7 +98,7 @@ static int parse_size(const char *text, uint32_t *ret)
 	number = strndup(text, n);
 	if (!number)
 		return -ENOMEM;
-	r = parse_u32(number, ret);
+	r = number_parse(number, UINT32_MAX, ret);
 	if (r < 0)
 		return r;
 	value = (uint64_t)*ret << (unit ? 10 * (unit - units + 1) : 0);
@@ -369,7 +356,7 @@ static void value_id(struct config_draft *draft, struct config_ids *list, const 
 	struct config_id id = {.line = draft->line};
 	int r;
 
-	r = parse_u32(text, &id.id);
+	r = number_parse(text, UINT32_MAX, &id.id);
 	if (r == -EINVAL)
 		r = find(text, &id.id);
 	/* The kernel takes the highest number for "none". */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * What most commands of shuntctl are: a question, and its answer printed.
- * Reads from: the agent.
+ * Reads from: the agent, arguments.
  * Writes to: stdout.
  */
 #include "cmd.h"
@@ -41,5 +41,18 @@ int cmd_fetch_flows(const struct ctl *ctl, json_t *request, json_t *flows)
 				  ? json_pack("{s:s, s:O}", "verb", "flows", "next", next)
 				  : NULL;
 	}
+	return 0;
+}
+
+int cmd_take_number(const char *what, const char *text, double min, double max, double *ret)
+{
+	char *end;
+	double value = strtod(text, &end);
+
+	if (*text < '0' || *text > '9' || *end || !(value >= min && value <= max)) {
+		out_error("%s: '%s' is not a number from %g to %g", what, text, min, max);
+		return -EINVAL;
+	}
+	*ret = value;
 	return 0;
 }

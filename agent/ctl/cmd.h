@@ -31,6 +31,10 @@ int cmd_query(const struct ctl *ctl, json_t *request, void (*print)(const json_t
  */
 int cmd_fetch_flows(const struct ctl *ctl, json_t *request, json_t *flows);
 
+/* The value of an option; @what: of which command and which option. 0, or -EINVAL after it has said
+ * what is wrong. */
+int cmd_take_number(const char *what, const char *text, double min, double max, double *ret);
+
 /* Each returns an exit status; argv[0] is its name. */
 int cmd_cgroups(const struct ctl *ctl, int argc, char **argv);
 int cmd_counters(const struct ctl *ctl, int argc, char **argv);

@@ -11,27 +11,11 @@
 
 #include "client.h"
 #include "cmd.h"
+#include "util/path.h"
 
 /* As shells have it. */
 #define EXIT_NOT_RUNNABLE 126
 #define EXIT_NOT_FOUND	  127
-
-/* Absolute, without parts that are empty or dots: the agent and the kernel read it the same way. */
-static bool path_is_plain(const char *path)
-{
-	if (strcmp(path, "/") == 0)
-		return true;
-	if (*path != '/')
-		return false;
-	while (*path == '/') {
-		size_t len = strcspn(++path, "/");
-
-		if (len == 0 || strncmp(path, "..", len) == 0)
-			return false;
-		path += len;
-	}
-	return true;
-}
 
 /* A path below @root, which may be given with the root in front. */
 static const char *path_below(const char *path, const char *root)

@@ -4,12 +4,12 @@
  * Reads from: the agent.
  * Writes to: stdout.
  */
-#include <errno.h>
 #include <limits.h>
 #include <string.h>
 
 #include "cmd.h"
 #include "util/addr.h"
+#include "util/number.h"
 
 static void print_explanation(const json_t *result)
 {
@@ -35,26 +35,15 @@ static void print_explanation(const json_t *result)
 	out_table_print(table, stdout);
 }
 
-static int parse_pid(const char *text, int *ret)
-{
-	size_t digits = strspn(text, "0123456789");
-	long long pid = strtoll(text, NULL, 10);
-
-	if (digits == 0 || text[digits] || pid < 1 || pid > INT_MAX)
-		return -EINVAL;
-	*ret = pid;
-	return 0;
-}
-
 int cmd_explain(const struct ctl *ctl, int argc, char **argv)
 {
 	const char *subject = argv[1], *destination = argv[2], *protocol = "tcp";
 	struct shunt_endpoint endpoint;
 	json_t *request;
-	int pid = 0;
+	uint32_t pid = 0;
 
 	(void)argc;
-	if (subject[0] != '/' && parse_pid(subject, &pid) < 0) {
+	if (subject[0] != '/' && (number_parse(subject, INT_MAX, &pid) < 0 || !pid)) {
 		out_error("'%s' is neither a process id nor the path of a cgroup", subject);
 		return EXIT_USAGE;
 	}
@@ -66,7 +55,7 @@ int cmd_explain(const struct ctl *ctl, int argc, char **argv)
 		out_error("'%s' is no destination; write ADDR:PORT or [ADDR]:PORT", destination);
 		return EXIT_USAGE;
 	}
-	request = pid ? json_pack("{s:s, s:i}", "verb", "explain", "pid", pid)
+	request = pid ? json_pack("{s:s, s:i}", "verb", "explain", "pid", (int)pid)
 		      : json_pack("{s:s, s:s}", "verb", "explain", "cgroup", subject);
 	if (request)
 		json_object_update_new(request, json_pack("{s:s, s:s}", "protocol", protocol,

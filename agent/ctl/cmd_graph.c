@@ -25,19 +25,6 @@ struct options {
 	const char *format; /* NULL: DOT */
 };
 
-static int take_number(const char *option, const char *text, double min, double max, double *ret)
-{
-	char *end;
-	double value = strtod(text, &end);
-
-	if (*text < '0' || *text > '9' || *end || !(value >= min && value <= max)) {
-		out_error("graph: %s: '%s' is not a number from %g to %g", option, text, min, max);
-		return -EINVAL;
-	}
-	*ret = value;
-	return 0;
-}
-
 /* What dot(1) may be told: svg, png:cairo, … */
 static int take_format(const char *text, const char **ret)
 {
@@ -58,10 +45,10 @@ static int take_options(int argc, char **argv, struct options *ret)
 	while (r == 0 && (option = getopt(argc, argv, "+:i:n:T:")) != -1) {
 		switch (option) {
 		case 'i':
-			r = take_number("-i", optarg, 0, SECONDS_MAX, &ret->seconds);
+			r = cmd_take_number("graph: -i", optarg, 0, SECONDS_MAX, &ret->seconds);
 			break;
 		case 'n':
-			r = take_number("-n", optarg, 1, EDGES_MAX, &edges);
+			r = cmd_take_number("graph: -n", optarg, 1, EDGES_MAX, &edges);
 			break;
 		case 'T':
 			r = take_format(optarg, &ret->format);

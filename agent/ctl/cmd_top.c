@@ -24,19 +24,6 @@ struct options {
 	double delay;
 };
 
-static int take_number(int option, const char *text, double min, double max, double *ret)
-{
-	char *end;
-	double value = strtod(text, &end);
-
-	if (*text < '0' || *text > '9' || *end || !(value >= min && value <= max)) {
-		out_error("top: -%c: '%s' is not a number from %g to %g", option, text, min, max);
-		return -EINVAL;
-	}
-	*ret = value;
-	return 0;
-}
-
 static int take_options(int argc, char **argv, struct options *ret)
 {
 	int option, r = 0;
@@ -48,10 +35,11 @@ static int take_options(int argc, char **argv, struct options *ret)
 			ret->print = true;
 			break;
 		case 'd':
-			r = take_number('d', optarg, TOP_DELAY_MIN, TOP_DELAY_MAX, &ret->delay);
+			r = cmd_take_number("top: -d", optarg, TOP_DELAY_MIN, TOP_DELAY_MAX,
+					    &ret->delay);
 			break;
 		case 'n':
-			r = take_number('n', optarg, 1, TIMES_MAX, &ret->times);
+			r = cmd_take_number("top: -n", optarg, 1, TIMES_MAX, &ret->times);
 			break;
 		case ':':
 			out_error("top: option '-%c' needs a value", optopt);

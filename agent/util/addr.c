@@ -9,25 +9,12 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "number.h"
 
 #define ADDR_BITS    128
 #define ADDR_V4_BITS 96 /* in front of the IPv4 address in its mapped form */
-
-/* strtoul() would take signs and blanks too. */
-static int parse_decimal(const char *text, unsigned long max, unsigned long *ret)
-{
-	unsigned long value;
-
-	if (!*text || text[strspn(text, "0123456789")])
-		return -EINVAL;
-	value = strtoul(text, NULL, 10);
-	if (value > max)
-		return -EINVAL;
-	*ret = value;
-	return 0;
-}
 
 /* Clears the host bits; says if there were any. */
 static bool mask_host_bits(__be32 addr[4], uint32_t prefix)
@@ -81,13 +68,9 @@ int addr_parse(const char *text, __be32 ret[4])
 
 int addr_parse_port(const char *text, uint16_t *ret)
 {
-	unsigned long port;
-	int r;
+	uint32_t port;
 
-	r = parse_decimal(text, UINT16_MAX, &port);
-	if (r < 0)
-		return r;
-	if (!port)
+	if (number_parse(text, UINT16_MAX, &port) < 0 || !port)
 		return -EINVAL;
 	*ret = port;
 	return 0;
@@ -133,7 +116,7 @@ int addr_parse_endpoint(const char *text, struct shunt_endpoint *ret)
 static int parse_host_cidr(const char *text, __be32 ret_addr[4], uint32_t *ret_prefix)
 {
 	const char *slash = strchrnul(text, '/');
-	unsigned long prefix = ADDR_BITS;
+	uint32_t prefix = ADDR_BITS;
 	char host[ADDR_STRLEN];
 	__be32 addr[4];
 	size_t n = slash - text;
@@ -149,11 +132,10 @@ static int parse_host_cidr(const char *text, __be32 ret_addr[4], uint32_t *ret_p
 	if (*slash) {
 		/* What is written as IPv6 counts its prefix in 128 bits, also if it is mapped IPv4.
 		 */
-		unsigned long skipped = strchr(host, ':') ? 0 : ADDR_V4_BITS;
+		uint32_t skipped = strchr(host, ':') ? 0 : ADDR_V4_BITS;
 
-		r = parse_decimal(slash + 1, ADDR_BITS - skipped, &prefix);
-		if (r < 0)
-			return r;
+		if (number_parse(slash + 1, ADDR_BITS - skipped, &prefix) < 0)
+			return -EINVAL;
 		prefix += skipped;
 	}
 	memcpy(ret_addr, addr, sizeof(addr));

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Paths of files. */
+#pragma once
+
+#include <stdbool.h>
+#include <string.h>
+
+/* Absolute, and without parts that are empty, "." or "..": whoever reads it reads it the same way.
+ */
+static inline bool path_is_plain(const char *path)
+{
+	if (!strcmp(path, "/"))
+		return true;
+	if (*path != '/')
+		return false;
+	while (*path) {
+		const char *part = path + 1;
+		size_t len = strcspn(part, "/");
+
+		if (len <= 2 && !strncmp(part, "..", len))
+			return false;
+		path = part + len;
+	}
+	return true;
+}
