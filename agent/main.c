@@ -72,7 +72,8 @@ int main(int argc, char **argv)
 	if (main_load(path, &config))
 		return 1;
 	if (check) {
-		printf("%s: no errors, %zu meshes\n", path, config->n_meshes);
+		printf("%s: no errors, %zu %s\n", path, config->n_meshes,
+		       config->n_meshes == 1 ? "mesh" : "meshes");
 		config_free(config);
 		return 0;
 	}

@@ -230,8 +230,9 @@ class Explained(Case):
         a, b, _ = (child.path for child in self.children)
         cgroups, more = self.rng.choice([
             ([app], None), ([f"{app}/**"], None), ([app, f"!{b}*"], [f"{app}/*/c"]),
-            ([f"{a}*", f"{app}/?/*"], [f"{app}/?b", f"{app}/b*"]), ([app, f"!{a}"], None),
-            ([f"{app}/a*"], [f"{app}/*/c"]), ([f"{app}/*"], None)])
+            ([f"{a}*", f"{app}/?/*"], [f"{app}/b*"]), ([app, f"!{a}"], None),
+            ([f"{app}/a*"], [f"{app}/*/c"]), ([f"{app}/*", f"!{app}/*x"], [f"{app}/b*"]),
+            ([f"{app}/*"], None)])
         sidecars = [self.world.proxy.cgroup.path] + self.rng.choice([[], [f"{a}*"]])
         first = Mesh(self.rng, "first", cgroups, sidecars)
         meshes = [first]

@@ -36,6 +36,14 @@
 	"sidecar_uids = 1337\n" \
 	"tcp_redirect = 127.0.0.1:15001\n"
 
+/* Overlaps of meshes: in that line, and with whom. */
+#define CLAIMS(line, mesh, glob, other, at)                                                      \
+	"x.ini:" line ": mesh " mesh ": '" glob "' claims cgroups that mesh " other " (line " at \
+	") claims; '!" glob "' there would take them out"
+#define MAY_CLAIM(line, mesh, glob, other, at)                                         \
+	"x.ini:" line ": mesh " mesh ": '" glob "' may claim cgroups that mesh " other \
+	" (line " at ") claims; the first in the file wins"
+
 static int parse_bytes(const char *text, size_t n, struct config_problems *problems,
 		       struct config **ret)
 {
@@ -129,7 +137,7 @@ static void test_messages(void **state)
 		 {"x.ini:2: section [limits] is there twice; the first is in line 1"}},
 		{MESH MESH_B MESH,
 		 {"x.ini:9: mesh a is there twice; the first is in line 1",
-		  "x.ini:10: mesh a: '/a/*' may claim cgroups that mesh a (line 2) claims; the first in the file wins"}},
+		  CLAIMS("10", "a", "/a/*", "a", "2")}},
 		{"[mesh]\n[mesh  ]\n" MESH_B,
 		 {"x.ini:1: the mesh has no name; write [mesh NAME]",
 		  "x.ini:1: mesh ?: no cgroups: nothing is enrolled in it",
@@ -325,10 +333,10 @@ static void test_messages(void **state)
 		/* meshes that overlap */
 		{"[mesh a]\ncgroups = /a/*,\n  /x/**/app-*\nsidecar_uids = 1\ntcp_redirect = 127.0.0.1:1\n"
 		 "[mesh b]\nsidecar_uids = 1\ntcp_redirect = 127.0.0.1:2\ncgroups =\n  /b/*,\n  /x/*\n",
-		 {"x.ini:11: mesh b: '/x/*' may claim cgroups that mesh a (line 3) claims; the first in the file wins"}},
+		 {CLAIMS("11", "b", "/x/*", "a", "3")}},
 		{MESH
 		 "[mesh b]\nsidecar_uids = 1\ntcp_redirect = 127.0.0.1:2\ncgroups = /a/**, !/a/b\n",
-		 {"x.ini:8: mesh b: '/a/**' may claim cgroups that mesh a (line 2) claims; the first in the file wins"}},
+		 {MAY_CLAIM("8", "b", "/a/**", "a", "2")}},
 		{MESH
 		 "[mesh b]\nsidecar_uids = 1\ntcp_redirect = 127.0.0.1:2\ncgroups = /a/**, !/a/*\n",
 		 {NULL}},
@@ -337,9 +345,43 @@ static void test_messages(void **state)
 		 {NULL}},
 		{MESH MESH_B
 		 "[mesh c]\nsidecar_uids = 1\ntcp_redirect = 127.0.0.1:2\ncgroups = /b/c, /a/c\n",
-		 {"x.ini:12: mesh c: '/a/c' may claim cgroups that mesh a (line 2) claims; the first in the file wins",
-		  "x.ini:12: mesh c: '/b/c' may claim cgroups that mesh b (line 6) claims; the first in the file wins"}},
+		 {CLAIMS("12", "c", "/a/c", "a", "2"), CLAIMS("12", "c", "/b/c", "b", "6")}},
 	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+		check_messages(cases[i].text, strlen(cases[i].text), cases[i].messages);
+}
+
+static void test_overlaps(void **state)
+{
+#define REST "\nsidecar_uids = 1\ntcp_redirect = 127.0.0.1:2\n"
+	static const struct {
+		const char *text;
+		const char *messages[MESSAGES_MAX];
+	} cases[] = {
+		{MESH "[mesh b]\ncgroups = /a/b" REST, {CLAIMS("6", "b", "/a/b", "a", "2")}},
+		/* one below the other */
+		{MESH "[mesh b]\ncgroups = /a/b/c" REST, {NULL}},
+		/* lists */
+		{"[mesh a]\ncgroups = /a/*,\n  /x/**/app-*" REST
+		 "[mesh b]\ncgroups =\n  /b/*,\n  /x/*" REST,
+		 {CLAIMS("9", "b", "/x/*", "a", "3")}},
+		{MESH MESH_B "[mesh c]\ncgroups = /b/c, /a/c" REST,
+		 {CLAIMS("10", "c", "/a/c", "a", "2"), CLAIMS("10", "c", "/b/c", "b", "6")}},
+		/* all that they share is taken out of one */
+		{MESH "[mesh b]\ncgroups = /a/**, !/a/*" REST, {NULL}},
+		{"[mesh a]\ncgroups = /a/*, !/a/b" REST "[mesh b]\ncgroups = /a/b" REST, {NULL}},
+		{"[mesh a]\ncgroups = /a/*, !/a/b*" REST "[mesh b]\ncgroups = /a/b1" REST, {NULL}},
+		/* a part of it is, or all */
+		{MESH "[mesh b]\ncgroups = /a/**, !/a/b" REST,
+		 {MAY_CLAIM("6", "b", "/a/**", "a", "2")}},
+		{"[mesh a]\ncgroups = /a/*, !/a/b*" REST "[mesh b]\ncgroups = /a/b?" REST,
+		 {MAY_CLAIM("6", "b", "/a/b?", "a", "2")}},
+		/* what is taken out is nothing that they share */
+		{"[mesh a]\ncgroups = /a/*, !/a/c" REST "[mesh b]\ncgroups = /a/b" REST,
+		 {CLAIMS("6", "b", "/a/b", "a", "2")}},
+	};
+#undef REST
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
 		check_messages(cases[i].text, strlen(cases[i].text), cases[i].messages);
@@ -843,14 +885,23 @@ static void test_shipped_defaults(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_messages),	cmocka_unit_test(test_nul),
-		cmocka_unit_test(test_long_lines),	cmocka_unit_test(test_long_file),
-		cmocka_unit_test(test_too_many_meshes), cmocka_unit_test(test_defaults),
-		cmocka_unit_test(test_splice),		cmocka_unit_test(test_sizes),
-		cmocka_unit_test(test_splice_never),	cmocka_unit_test(test_metrics_listen),
-		cmocka_unit_test(test_values),		cmocka_unit_test(test_long_mesh_name),
-		cmocka_unit_test(test_problems_add_up), cmocka_unit_test(test_load),
-		cmocka_unit_test(test_shipped),		cmocka_unit_test(test_shipped_defaults),
+		cmocka_unit_test(test_messages),
+		cmocka_unit_test(test_overlaps),
+		cmocka_unit_test(test_nul),
+		cmocka_unit_test(test_long_lines),
+		cmocka_unit_test(test_long_file),
+		cmocka_unit_test(test_too_many_meshes),
+		cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_splice),
+		cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_splice_never),
+		cmocka_unit_test(test_metrics_listen),
+		cmocka_unit_test(test_values),
+		cmocka_unit_test(test_long_mesh_name),
+		cmocka_unit_test(test_problems_add_up),
+		cmocka_unit_test(test_load),
+		cmocka_unit_test(test_shipped),
+		cmocka_unit_test(test_shipped_defaults),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
