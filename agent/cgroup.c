@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* The cgroup tree in the event loop.
- * Reads from: inotify.
+ * Reads from: inotify, /proc/self/mountinfo.
  * Writes to: the listener, through cgroup_scan. */
 #include "cgroup.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
@@ -183,6 +184,57 @@ int cgroup_find_mount(char **ret)
 	if (!mountinfo)
 		return -errno;
 	return mountinfo_find(mountinfo, "cgroup2", ret);
+}
+
+/* The kernel writes a cgroup outside of the reader's namespace as one above its root. */
+static bool is_outside(const char *path)
+{
+	return !strncmp(path, "/..", 3) && (!path[3] || path[3] == '/');
+}
+
+/* The length of what leads both, in whole parts. */
+static size_t common_len(const char *a, const char *b)
+{
+	size_t len = 0;
+
+	for (size_t i = 0;; i++) {
+		if ((!a[i] || a[i] == '/') && (!b[i] || b[i] == '/'))
+			len = i;
+		if (!a[i] || a[i] != b[i])
+			return len;
+	}
+}
+
+int cgroup_find_below(const char *root, const char *path, char **ret)
+{
+	_cleanup_fclose_ FILE *mountinfo = fopen("/proc/self/mountinfo", "re");
+	_cleanup_free_ char *directory = realpath(root, NULL), *inner = NULL;
+	size_t common, levels = 0;
+	char *end;
+	int r;
+
+	if (!mountinfo || !directory)
+		return -errno;
+	r = mountinfo_find_inner(mountinfo, "cgroup2", directory, &inner);
+	if (r)
+		return r;
+	if (is_outside(path) || is_outside(inner))
+		return -EXDEV;
+	common = common_len(inner, path);
+	for (const char *up = inner + common; *up; up++)
+		levels += *up == '/' && up[1];
+	path += common;
+	*ret = malloc(strlen("/..") * levels + strlen(path) + sizeof("/"));
+	if (!*ret)
+		return -ENOMEM;
+	end = *ret;
+	while (levels--)
+		end = stpcpy(end, "/..");
+	/* What is left of the root itself is a '/' or nothing. */
+	stpcpy(end, path[0] && !path[1] ? "" : path);
+	if (!**ret)
+		strcpy(*ret, "/");
+	return 0;
 }
 
 int cgroup_depth(int fd)

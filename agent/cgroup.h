@@ -61,6 +61,12 @@ void cgroup_tree_close(struct cgroup_tree *tree);
 
 /* Where the cgroup2 hierarchy is mounted, from /proc/self/mountinfo. Caller frees. 0, -ENOENT. */
 int cgroup_find_mount(char **ret);
+/*
+ * @path, as /proc/PID/cgroup has it, as a path below the directory @root of the hierarchy; what is
+ * elsewhere begins with "/..", as it does there. Caller frees. 0; -EXDEV: one of them is outside of
+ * our cgroup namespace, and the way between them cannot be told; or another negative errno.
+ */
+int cgroup_find_below(const char *root, const char *path, char **ret);
 /* How many levels below the root of the hierarchy the cgroup is whose directory is @fd; needs its
  * mount to show the hierarchy whole. Or negative errno. */
 int cgroup_depth(int fd);

@@ -33,12 +33,11 @@ static void unescape(char *text)
 }
 
 /* Line: id, parent, device, root, mount point, options, optional fields, "-", type, … */
-static bool parse(char *line, const char **ret_root, char **ret_point, const char **ret_fstype)
+static bool parse(char *line, char **ret_root, char **ret_point, const char **ret_fstype)
 {
 	enum { ROOT = 3, POINT, FIXED = 6 };
 	char *field, *save = NULL;
-	const char *root = NULL;
-	char *point = NULL;
+	char *root = NULL, *point = NULL;
 	int n = 0;
 
 	for (field = strtok_r(line, " \n", &save); field; field = strtok_r(NULL, " \n", &save)) {
@@ -66,8 +65,8 @@ int mountinfo_find(FILE *mountinfo, const char *fstype, char **ret)
 	size_t size = 0;
 
 	while (getline(&line, &size, mountinfo) >= 0) {
-		const char *root, *type;
-		char *point;
+		char *root, *point;
+		const char *type;
 		bool whole;
 
 		if (!parse(line, &root, &point, &type) || strcmp(type, fstype))
@@ -83,6 +82,46 @@ int mountinfo_find(FILE *mountinfo, const char *fstype, char **ret)
 			return -ENOMEM;
 		if (whole)
 			break;
+	}
+	if (!found)
+		return feof(mountinfo) ? -ENOENT : -errno;
+
+	*ret = TAKE_PTR(found);
+	return 0;
+}
+
+/* What of @path is below @point, from its '/' on; NULL: it is elsewhere. */
+static const char *below(const char *path, const char *point)
+{
+	size_t len = strcmp(point, "/") ? strlen(point) : 0;
+
+	if (strncmp(path, point, len) || (path[len] && path[len] != '/'))
+		return NULL;
+	return path + len;
+}
+
+int mountinfo_find_inner(FILE *mountinfo, const char *fstype, const char *path, char **ret)
+{
+	_cleanup_free_ char *line = NULL, *found = NULL;
+	size_t size = 0, longest = 0;
+
+	while (getline(&line, &size, mountinfo) >= 0) {
+		char *root, *point, *inner;
+		const char *type, *rest;
+
+		if (!parse(line, &root, &point, &type) || strcmp(type, fstype))
+			continue;
+		unescape(root);
+		unescape(point);
+		rest = below(path, point);
+		/* Of two at one place the later one is seen. */
+		if (!rest || strlen(point) < longest)
+			continue;
+		longest = strlen(point);
+		if (asprintf(&inner, "%s%s", strcmp(root, "/") || !*rest ? root : "", rest) < 0)
+			return -ENOMEM;
+		free(found);
+		found = inner;
 	}
 	if (!found)
 		return feof(mountinfo) ? -ENOENT : -errno;

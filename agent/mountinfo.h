@@ -10,3 +10,8 @@
  * or the errno of reading.
  */
 int mountinfo_find(FILE *mountinfo, const char *fstype, char **ret);
+/*
+ * The path of the directory @path in the tree of the file system of type @fstype that it is in, by
+ * its name alone: mount points are compared as they are written. Caller frees. As above.
+ */
+int mountinfo_find_inner(FILE *mountinfo, const char *fstype, const char *path, char **ret);

@@ -455,12 +455,19 @@ static int verbs_parse_subject(struct agent *agent, const json_t *request,
 	if (r)
 		return verbs_fail(ret_error, r, "process %" JSON_INTEGER_FORMAT ": %s", pid,
 				  r == -ENOENT ? "there is none" : strerror(-r));
+	r = cgroup_find_below(agent->cgroup_root, process.cgroup, ret_path);
+	free(process.cgroup);
+	if (r == -EXDEV)
+		return verbs_fail(ret_error, r,
+				  "process %" JSON_INTEGER_FORMAT
+				  ": its cgroup cannot be told in the agent's cgroup namespace; "
+				  "name the cgroup",
+				  pid);
 	query->pid = pid;
 	query->uid = process.uid;
 	query->gid = process.gid;
 	query->owner_known = true;
-	*ret_path = process.cgroup;
-	return 0;
+	return r;
 }
 
 static int verbs_explain(void *user, const json_t *request, json_t **ret_result, char **ret_error)

@@ -56,6 +56,7 @@ int __wrap_netns_enter_and(int ns_fd, int (*call)(void *arg), void *arg);
 int __wrap_program_classify(uint32_t pid, const struct config *config, enum shunt_program *ret, char **ret_path);
 int __wrap_process_comm(pid_t pid, char *ret, size_t size);
 int __wrap_process_read(pid_t pid, struct process *ret);
+int __wrap_cgroup_find_below(const char *root, const char *path, char **ret);
 /* What would end the agent, or read files. */
 int __wrap_agent_reload(struct agent *agent, struct config_problems *problems);
 void __wrap_agent_detach(struct agent *agent);
@@ -209,6 +210,12 @@ int __wrap_process_read(pid_t pid, struct process *ret)
 		return -ENOENT;
 	*ret = (struct process){.cgroup = strdup(pid % 4 == 1 ? "/a/b" : "/a/\xff"), .uid = pid};
 	return ret->cgroup ? 0 : -ENOMEM;
+}
+
+int __wrap_cgroup_find_below(const char *root, const char *path, char **ret)
+{
+	*ret = strdup(path);
+	return *ret ? 0 : -ENOMEM;
 }
 
 int __wrap_agent_reload(struct agent *agent, struct config_problems *problems)

@@ -21,5 +21,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 		fuzz_check(r == (found ? 0 : -ENOENT));
 	}
+	for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
+		_cleanup_fclose_ FILE *stream = fuzz_stream(data, size);
+		_cleanup_free_ char *inner = NULL;
+		int r = mountinfo_find_inner(stream, types[i], "/sys/fs/cgroup/a", &inner);
+
+		fuzz_check(r == (inner ? 0 : -ENOENT));
+	}
 	return 0;
 }

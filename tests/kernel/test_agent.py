@@ -196,6 +196,34 @@ class Second(AgentCase):
             self.assertEqual(ask([FAR4]), {FAR4: f"one {(FAR4, PORT)}"})
 
 
+class CgroupRoot(AgentCase):
+    """… is a directory inside of the mount."""
+
+    def setUp(self):
+        super().setUp()
+        self.start(self.world.cgroup.directory, cgroups="/app", sidecar_cgroups="/proxy")
+        self.addCleanup(self.start, self.world.mount)
+
+    def start(self, cgroup_root, **keys):
+        self.agent.stop()
+        self.agent.settings = {"cgroup_root": cgroup_root}
+        self.agent.configure(**keys)
+        self.agent.start()
+
+    def explain(self, pid):
+        return self.agent.ask("explain", pid=pid, destination=f"{FAR4}:{PORT}")
+
+    def test_paths_are_below_it(self):
+        """Those of processes too."""
+        with self.counted(connect_redirected=1):
+            self.assertEqual(ask([FAR4]), {FAR4: f"one {(FAR4, PORT)}"})
+        told = self.explain(os.getpid())
+        self.assertEqual((told["cgroup"], told["outcome"]), ("/app", "redirected"))
+        told = self.explain(self.world.guard)
+        self.assertEqual((told["cgroup"], told["outcome"]),
+                         (f"/..{self.world.home.path.rstrip('/')}", "not_enrolled"))
+
+
 class Detach(AgentCase):
     def begin_to_detach(self):
         self.agent.ask("detach")

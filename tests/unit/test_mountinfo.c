@@ -54,6 +54,38 @@ static void test_escapes(void **state)
 	expect(SPACED, 0, "/my cgroups\\x\\0");
 }
 
+static void expect_inner(const char *text, const char *path, const char *expected)
+{
+	_cleanup_fclose_ FILE *stream = fmemopen((void *)text, strlen(text), "r");
+	_cleanup_free_ char *inner = NULL;
+
+	assert_non_null(stream);
+	assert_int_equal(mountinfo_find_inner(stream, "cgroup2", path, &inner),
+			 expected ? 0 : -ENOENT);
+	if (expected)
+		assert_string_equal(inner, expected);
+}
+
+static void test_inner(void **state)
+{
+	expect_inner(TMPFS V1 HYBRID, "/sys/fs/cgroup/unified", "/");
+	expect_inner(TMPFS V1 HYBRID, "/sys/fs/cgroup/unified/x/y", "/x/y");
+	expect_inner(TMPFS V1 HYBRID, "/sys/fs/cgroup/unifiedx", NULL);
+	expect_inner(TMPFS V1 HYBRID, "/sys/fs/cgroup/cpu/x", NULL);
+	expect_inner(SHARED PART, "/run/part", "/a/b");
+	expect_inner(SHARED PART, "/run/part/c", "/a/b/c");
+	expect_inner(SPACED, "/my cgroups\\x\\0/c", "/c");
+	/* The deepest mount point counts, and of those at one place the last. */
+	expect_inner(SHARED "61 30 0:26 /a /sys/fs/cgroup/m rw - cgroup2 none rw\n",
+		     "/sys/fs/cgroup/m/c", "/a/c");
+	expect_inner("61 30 0:26 /a /sys/fs/cgroup/m rw - cgroup2 none rw\n" SHARED,
+		     "/sys/fs/cgroup/m/c", "/a/c");
+	expect_inner(SHARED "62 30 0:26 /b /sys/fs/cgroup rw - cgroup2 none rw\n",
+		     "/sys/fs/cgroup/c", "/b/c");
+	expect_inner("1 1 0:26 / / rw - cgroup2 none rw\n", "/x", "/x");
+	expect_inner("1 1 0:26 / / rw - cgroup2 none rw\n", "/", "/");
+}
+
 static void test_absent(void **state)
 {
 	expect("\n", -ENOENT, NULL);
@@ -75,6 +107,7 @@ int main(void)
 		cmocka_unit_test(test_finds),
 		cmocka_unit_test(test_whole_tree_is_preferred),
 		cmocka_unit_test(test_escapes),
+		cmocka_unit_test(test_inner),
 		cmocka_unit_test(test_absent),
 		cmocka_unit_test(test_malformed_lines_are_passed_over),
 	};
