@@ -155,13 +155,13 @@ void verbs_map_fills(const struct agent *agent, const uint64_t *counters,
 					 maps->cgroups_max};
 	ret[1] = (struct verbs_map_fill){"cidrs", agent->policy->cidrs.n, maps->cidrs_max};
 	ret[2] = (struct verbs_map_fill){"owners", agent->policy->owners.n, maps->owners_max};
-	ret[3] = (struct verbs_map_fill){"pairs",
-					 counters[SHUNT_COUNTER_pairs_opened] -
-						 counters[SHUNT_COUNTER_pairs_closed],
-					 maps->pairs_max};
+	ret[VERBS_MAP_PAIRS] = (struct verbs_map_fill){"pairs",
+						       counters[SHUNT_COUNTER_pairs_opened] -
+							       counters[SHUNT_COUNTER_pairs_closed],
+						       maps->pairs_max};
 }
 
-static json_t *verbs_maps(struct agent *agent)
+static json_t *verbs_maps(struct agent *agent, json_t **ret_pairs)
 {
 	uint64_t counters[SHUNT_COUNTER_MAX] = {};
 	struct verbs_map_fill fills[VERBS_MAPS];
@@ -173,6 +173,7 @@ static json_t *verbs_maps(struct agent *agent)
 		json_array_append_new(array, json_pack("{s:s, s:I, s:I}", "name", fills[i].name,
 						       "used", (json_int_t)fills[i].used, "max",
 						       (json_int_t)fills[i].max));
+	*ret_pairs = json_integer(fills[VERBS_MAP_PAIRS].used);
 	return array;
 }
 
@@ -226,15 +227,17 @@ static int verbs_status(void *user, const json_t *request, json_t **ret_result, 
 {
 	struct agent *agent = user;
 	struct verbs_links links = {.agent = agent, .array = json_array()};
+	json_t *maps, *pairs = NULL;
 	struct enrol_totals totals = {};
 
 	if (agent->enrol)
 		totals = enrol_totals(agent->enrol);
 	if (!agent->off)
 		loader_each_link(agent->loader, verbs_add_link, &links);
+	maps = agent->off ? json_array() : verbs_maps(agent, &pairs);
 	return verbs_done(
 		json_pack(
-			"{s:s, s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:I, s:{s:I, s:I, s:I}, s:o, s:o, s:o, s:o, s:o}",
+			"{s:s, s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:I, s:{s:I, s:I, s:I}, s:o, s:o, s:o, s:o, s:o, s:o}",
 			"version", SHUNT_VERSION, "abi", SHUNT_ABI_VERSION, "pid", (int)getpid(),
 			"uptime_seconds",
 			(json_int_t)(uv_hrtime() / 1000000 - agent->started) / 1000, "rung",
@@ -244,8 +247,8 @@ static int verbs_status(void *user, const json_t *request, json_t **ret_result, 
 			verbs_selftest(&agent->selftest), "meshes",
 			(json_int_t)agent->config->n_meshes, "cgroups", "known",
 			(json_int_t)totals.known, "members", (json_int_t)totals.members, "sidecars",
-			(json_int_t)totals.sidecars, "links", links.array, "maps",
-			agent->off ? json_array() : verbs_maps(agent), "warnings",
+			(json_int_t)totals.sidecars, "links", links.array, "maps", maps, "pairs",
+			pairs ?: json_null(), "warnings",
 			verbs_strings(agent->enrol ? enrol_warnings(agent->enrol) : NULL),
 			"rung_why", verbs_text_or_null(agent->why), "network_namespaces",
 			agent->nft ? json_integer(nft_namespaces(agent->nft)) : json_null()),

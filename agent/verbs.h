@@ -21,7 +21,8 @@ struct verbs_map_fill {
 	uint64_t max;
 };
 
-#define VERBS_MAPS 4
+#define VERBS_MAPS	4
+#define VERBS_MAP_PAIRS 3 /* which of them has the connections */
 
 /* How full the maps are; not on rung off. @counters: by enum shunt_counter. */
 void verbs_map_fills(const struct agent *agent, const uint64_t *counters,

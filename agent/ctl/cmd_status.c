@@ -87,6 +87,8 @@ static void print_status(const json_t *status)
 		out_table_value(table, json_object_get(status, "network_namespaces"));
 	}
 	print_cgroups(table, json_object_get(status, "cgroups"));
+	out_table_text(table, "pairs");
+	out_table_value(table, json_object_get(status, "pairs"));
 	json_array_foreach (json_object_get(status, "links"), i, item) {
 		out_table_text(table, "at %s", out_string(item, "cgroup"));
 		out_table_value(table, json_object_get(item, "programs"));

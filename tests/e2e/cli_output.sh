@@ -79,8 +79,8 @@ print(eval(sys.argv[1]))' "$1"
 }
 
 holds "$(ctl status)" "1 members, 1 sidecars"
-expect "status -j" "{'known': 2, 'members': 1, 'sidecars': 1} 1 redirect ${PIDS[shuntd]}" \
-	"$(ctl -j status | json 'f"""{o["cgroups"]} {o["meshes"]} {o["rung"]} {o["pid"]}"""')"
+expect "status -j" "{'known': 2, 'members': 1, 'sidecars': 1} 1 redirect ${PIDS[shuntd]} 0" \
+	"$(ctl -j status | json 'f"""{o["cgroups"]} {o["meshes"]} {o["rung"]} {o["pid"]} {o["pairs"]}"""')"
 expect "where it is attached" "$CG/app $CG/proxy" \
 	"$(ctl -j status | json '" ".join(sorted(l["cgroup"] for l in o["links"]))')"
 holds "$(ctl counters)" "connect_redirected"

@@ -140,6 +140,7 @@ class SlowSidecar(PairingCase):
         with self.counted(connect_redirected=10, origdst_offered=10, origdst_taken=0):
             socks = [self.dial(FAR4, PORT + n) for n in range(10)]
         self.assertEqual((self.waiting(), self.agent.pairs()), (10, 10))
+        self.assertEqual(self.agent.ask("status")["pairs"], 10)
         with self.counted(origdst_taken=10):
             for sock in reversed(socks):
                 sock.sendall(b"!")
