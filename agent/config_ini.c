@@ -70,8 +70,10 @@ static bool line_read(struct source *source, char *line, size_t size)
 		return false;
 	}
 	if (n > CONFIG_LINE_MAX)
-		config_draft_error(draft, draft->line, "the line is longer than %d characters",
-				   CONFIG_LINE_MAX);
+		config_draft_error(
+			draft, draft->line,
+			"the line is longer than %d characters; a list may go on in lines that begin with a blank",
+			CONFIG_LINE_MAX);
 	else if (nul)
 		config_draft_error(draft, draft->line, "the line has a NUL byte in it");
 	line[n > CONFIG_LINE_MAX || nul ? 0 : n] = '\0';

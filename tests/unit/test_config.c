@@ -405,8 +405,8 @@ static void test_nul(void **state)
 static void test_long_lines(void **state)
 {
 	static const char *const messages[] = {
-		"x.ini:2: the line is longer than 4096 characters",
-		"x.ini:3: the line is longer than 4096 characters",
+		"x.ini:2: the line is longer than 4096 characters; a list may go on in lines that begin with a blank",
+		"x.ini:3: the line is longer than 4096 characters; a list may go on in lines that begin with a blank",
 		"x.ini:4: unknown key 'x'; [limits] has flows, cgroups, rules, splice_queue",
 		NULL,
 	};
