@@ -473,6 +473,33 @@ static int verbs_parse_subject(struct agent *agent, const json_t *request,
 	return r;
 }
 
+static bool verbs_exists(const struct agent *agent, const char *path)
+{
+	_cleanup_free_ char *directory = NULL;
+
+	if (asprintf(&directory, "%s%s", agent->cgroup_root, path) < 0) {
+		directory = NULL;
+		return true;
+	}
+	return !access(directory, F_OK);
+}
+
+/* What a cgroup that is not there will be once it is made. */
+static void verbs_classify_future(const struct policy *policy, char *path, struct policy_match *ret)
+{
+	*ret = (struct policy_match){};
+	for (char *end = path + 1; *end; end += *end == '/') {
+		struct policy_match parent = *ret;
+		char saved;
+
+		end = strchrnul(end, '/');
+		saved = *end;
+		*end = '\0';
+		policy_classify(policy, path, &parent, ret);
+		*end = saved;
+	}
+}
+
 static int verbs_explain(void *user, const json_t *request, json_t **ret_result, char **ret_error)
 {
 	struct agent *agent = user;
@@ -481,7 +508,7 @@ static int verbs_explain(void *user, const json_t *request, json_t **ret_result,
 	_cleanup_free_ char *path = NULL;
 	struct policy_match match;
 	json_t *steps, *result;
-	bool covered;
+	bool covered, future;
 	char text[ADDR_STRLEN];
 	int r;
 
@@ -492,17 +519,25 @@ static int verbs_explain(void *user, const json_t *request, json_t **ret_result,
 	if (r)
 		return r;
 	r = enrol_classify(agent->enrol, path, &covered, &match);
-	r = r ?: explain_connect(agent->policy, &match, &query, &answer);
+	if (r)
+		return r;
+	future = !verbs_exists(agent, path);
+	if (future && !covered)
+		verbs_classify_future(agent->policy, path, &match);
+	r = explain_connect(agent->policy, &match, &query, &answer);
 	if (r)
 		return r;
 	steps = json_array();
+	if (future)
+		json_array_append_new(
+			steps, json_string("there is no such cgroup; this is for when it is made"));
 	for (size_t i = 0; i < answer.n_steps; i++)
 		json_array_append_new(steps, json_string(answer.steps[i]));
 	if (agent->nft && answer.outcome == SHUNT_OUTCOME_bypassed_sidecar_down) {
 		json_array_append_new(steps, json_string("rules of nftables cannot bypass"));
 		answer.outcome = SHUNT_OUTCOME_refused_sidecar_down;
 	}
-	if (!covered)
+	if (!covered && !match.mesh)
 		json_array_append_new(steps, json_string("no program of Shunt is attached at or "
 							 "above this cgroup"));
 	result = json_pack("{s:o, s:s, s:o, s:s, s:s, s:s, s:s, s:o, s:o, s:o}", "cgroup",

@@ -99,6 +99,26 @@ class Reload(AgentCase):
                        "the agent has seen the cgroup go")
 
 
+    def test_cgroup_that_is_not_there(self):
+        """… is told as what it then is."""
+        cgroup = self.world.cgroup.path
+        self.reload(cgroups=f"{self.world.app.cgroup.path}, {cgroup}/later, !{cgroup}/later/not")
+
+        def explain(path):
+            told = self.agent.ask("explain", cgroup=cgroup + path, destination=f"{FAR4}:{PORT}")
+            return told["outcome"], "there is no such cgroup" in told["steps"][0]
+        self.assertEqual(explain("/later"), ("redirected", True))
+        self.assertEqual(explain("/later/below"), ("redirected", True))
+        self.assertEqual(explain("/later/not"), ("not_enrolled", True))
+        self.assertEqual(explain("/never"), ("not_enrolled", True))
+        later = self.world.cgroup.child("later")
+        self.addCleanup(later.remove)
+        self.agent.ask("classify", cgroup=later.path)
+        self.assertEqual(explain("/later"), ("redirected", False))
+        place = Place(later, self.world.app.netns)
+        self.assertEqual(place.run(ask, [FAR4]), {FAR4: f"one {(FAR4, PORT)}"})
+
+
 class Restart(AgentCase):
     def restart(self, signum):
         self.agent.stop(signum)
