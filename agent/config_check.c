@@ -132,26 +132,18 @@ static void check_overlaps(struct config_draft *draft, const struct config_mesh 
 {
 	for (size_t i = 0; i < later->cgroups.n; i++) {
 		const struct config_glob *glob = &later->cgroups.items[i], *other = NULL;
+		enum claim claim;
 
 		if (glob->negated)
 			continue;
-		switch (find_overlap(earlier, later, glob, &other)) {
-		case CLAIM_NONE:
-			break;
-		case CLAIM_PERHAPS:
-			config_draft_warning(
-				draft, glob->line,
-				"mesh %s: '%s' may claim cgroups that mesh %s (line %u) claims; the first in the file wins",
-				later->name, glob->pattern, earlier->name, other->line);
-			break;
-		case CLAIM_BOTH:
-			config_draft_error(
-				draft, glob->line,
-				"mesh %s: '%s' claims cgroups that mesh %s (line %u) claims; '!%s' there would take them out",
-				later->name, glob->pattern, earlier->name, other->line,
-				glob->pattern);
-			break;
-		}
+		claim = find_overlap(earlier, later, glob, &other);
+		if (claim == CLAIM_NONE)
+			continue;
+		config_draft_warning(
+			draft, glob->line,
+			"mesh %s: '%s' %s cgroups that mesh %s (line %u) claims; the first in the file wins",
+			later->name, glob->pattern, claim == CLAIM_BOTH ? "claims" : "may claim",
+			earlier->name, other->line);
 	}
 }
 

@@ -39,7 +39,7 @@
 /* Overlaps of meshes: in that line, and with whom. */
 #define CLAIMS(line, mesh, glob, other, at)                                                      \
 	"x.ini:" line ": mesh " mesh ": '" glob "' claims cgroups that mesh " other " (line " at \
-	") claims; '!" glob "' there would take them out"
+	") claims; the first in the file wins"
 #define MAY_CLAIM(line, mesh, glob, other, at)                                         \
 	"x.ini:" line ": mesh " mesh ": '" glob "' may claim cgroups that mesh " other \
 	" (line " at ") claims; the first in the file wins"
