@@ -13,18 +13,10 @@
 
 #include "log.h"
 #include "util/cleanup.h"
-
-#define ENROL_WARNINGS_MAX 64
+#include "warnings.h"
 
 #define ENROL_MEND_MS	  1000	/* until what failed is tried again … */
 #define ENROL_MEND_MAX_MS 60000 /* … twice as long each time that it fails */
-
-enum enrol_warning {
-	ENROL_STANDING,	 /* holds as long as the policy does */
-	ENROL_FAULT,	 /* holds until it is tried again and not said again … */
-	ENROL_UNWATCHED, /* … and this, which is not, until all is watched */
-	ENROL_REVIEWED,	 /* one of these that is being tried again */
-};
 
 struct enrol {
 	struct cgroup_tree *tree;
@@ -42,15 +34,12 @@ struct enrol {
 	uint64_t mend_ms;
 	bool faulty; /* something failed since it was tried again */
 	bool litter; /* attachments could not be removed */
-	char *warnings[ENROL_WARNINGS_MAX + 1];
-	enum enrol_warning kinds[ENROL_WARNINGS_MAX];
-	size_t n_warnings;
+	struct warnings warnings;
 };
 
 static void enrol_free(struct enrol *enrol)
 {
-	for (size_t i = 0; i < enrol->n_warnings; i++)
-		free(enrol->warnings[i]);
+	warnings_clear(&enrol->warnings);
 	free(enrol->root);
 	free(enrol);
 }
@@ -65,38 +54,15 @@ static void enrol_fault(struct enrol *enrol)
 		uv_timer_start(&enrol->mend, enrol_on_mend, enrol->mend_ms, 0);
 }
 
-/* Logs @format and keeps it for `shuntctl status`; once. */
-static void enrol_keep_warning(struct enrol *enrol, enum enrol_warning kind, const char *format,
-			       va_list args)
-{
-	_cleanup_free_ char *text = NULL;
-
-	if (kind != ENROL_STANDING)
-		enrol_fault(enrol);
-	if (vasprintf(&text, format, args) < 0) {
-		text = NULL;
-		return;
-	}
-	for (size_t i = 0; i < enrol->n_warnings; i++) {
-		if (!strcmp(enrol->warnings[i], text)) {
-			enrol->kinds[i] = kind;
-			return;
-		}
-	}
-	log_warning("%s", text);
-	if (enrol->n_warnings == ENROL_WARNINGS_MAX)
-		return;
-	enrol->kinds[enrol->n_warnings] = kind;
-	enrol->warnings[enrol->n_warnings++] = TAKE_PTR(text);
-}
-
 __attribute__((format(printf, 3, 4))) static void
-enrol_complain(struct enrol *enrol, enum enrol_warning kind, const char *format, ...)
+enrol_complain(struct enrol *enrol, enum warning_kind kind, const char *format, ...)
 {
 	va_list args;
 
+	if (kind != WARNING_STANDING)
+		enrol_fault(enrol);
 	va_start(args, format);
-	enrol_keep_warning(enrol, kind, format, args);
+	warnings_add(&enrol->warnings, kind, format, args);
 	va_end(args);
 }
 
@@ -105,40 +71,8 @@ void enrol_warn(struct enrol *enrol, const char *format, ...)
 	va_list args;
 
 	va_start(args, format);
-	enrol_keep_warning(enrol, ENROL_STANDING, format, args);
+	warnings_add(&enrol->warnings, WARNING_STANDING, format, args);
 	va_end(args);
-}
-
-static void enrol_review_warnings(struct enrol *enrol, enum enrol_warning kind)
-{
-	for (size_t i = 0; i < enrol->n_warnings; i++)
-		if (enrol->kinds[i] == kind)
-			enrol->kinds[i] = ENROL_REVIEWED;
-}
-
-/* Forgets those that were not said again since they are reviewed. */
-static void enrol_drop_mended_warnings(struct enrol *enrol)
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < enrol->n_warnings; i++) {
-		if (enrol->kinds[i] == ENROL_REVIEWED) {
-			free(enrol->warnings[i]);
-			continue;
-		}
-		enrol->kinds[n] = enrol->kinds[i];
-		enrol->warnings[n++] = enrol->warnings[i];
-	}
-	enrol->n_warnings = n;
-	enrol->warnings[n] = NULL;
-}
-
-static void enrol_clear_warnings(struct enrol *enrol)
-{
-	while (enrol->n_warnings) {
-		free(enrol->warnings[--enrol->n_warnings]);
-		enrol->warnings[enrol->n_warnings] = NULL;
-	}
 }
 
 static void enrol_count(struct enrol *enrol, const struct enrol_member *member, int by)
@@ -168,7 +102,7 @@ static void enrol_write(struct enrol *enrol, const struct cgroup_node *node,
 			"more cgroups than limits.cgroups = %u: new ones are not redirected; raise it",
 			enrol->maps->cgroups_max);
 	} else if (r && r != -E2BIG) {
-		enrol_complain(enrol, ENROL_FAULT, "cgroup %s could not be enrolled: %s",
+		enrol_complain(enrol, WARNING_FAULT, "cgroup %s could not be enrolled: %s",
 			       node->path, strerror(-r));
 	}
 }
@@ -180,7 +114,7 @@ static void enrol_match(struct enrol *enrol, const struct cgroup_node *node,
 
 	policy_classify(enrol->policy, node->path, parent ? &parent->match : NULL, ret);
 	if (ret->rival)
-		enrol_complain(enrol, ENROL_STANDING,
+		enrol_complain(enrol, WARNING_STANDING,
 			       "cgroup %s: mesh %s claims it, and so does mesh %s; the first in "
 			       "the file wins",
 			       node->path, ret->mesh->name, ret->rival->name);
@@ -215,7 +149,7 @@ static void enrol_tell_change(struct enrol *enrol)
 
 static void enrol_warn_of_attach(struct enrol *enrol, const struct cgroup_node *node, int r)
 {
-	enrol_complain(enrol, ENROL_FAULT, "cgroup %s: programs could not be attached: %s%s",
+	enrol_complain(enrol, WARNING_FAULT, "cgroup %s: programs could not be attached: %s%s",
 		       node->path, strerror(-r),
 		       r == -EPERM ? " (is another attached exclusively?)" : "");
 }
@@ -223,7 +157,7 @@ static void enrol_warn_of_attach(struct enrol *enrol, const struct cgroup_node *
 static void enrol_warn_of_litter(struct enrol *enrol, int r)
 {
 	enrol->litter = true;
-	enrol_complain(enrol, ENROL_FAULT,
+	enrol_complain(enrol, WARNING_FAULT,
 		       "attachments that are not wanted any more could not be removed: %s",
 		       strerror(-r));
 }
@@ -239,7 +173,7 @@ static void enrol_added(void *user, struct cgroup_node *node)
 
 	member = calloc(1, sizeof(*member));
 	if (!member) {
-		enrol_complain(enrol, ENROL_FAULT, "no memory: cgroup %s is not enrolled",
+		enrol_complain(enrol, WARNING_FAULT, "no memory: cgroup %s is not enrolled",
 			       node->path);
 		return;
 	}
@@ -278,7 +212,7 @@ static void enrol_removed(void *user, struct cgroup_node *node)
 	 */
 	r = enrol->settled && enrol->maps ? maps_del_cgroup(enrol->maps, node->id) : 0;
 	if (r)
-		enrol_complain(enrol, ENROL_FAULT,
+		enrol_complain(enrol, WARNING_FAULT,
 			       "cgroup %s is gone and its entry could not be removed: %s",
 			       node->path, strerror(-r));
 	/* The kernel has detached the programs of a cgroup that is gone; their pins are left. */
@@ -302,12 +236,12 @@ static void enrol_failed(void *user, const char *path, int error)
 	struct enrol *enrol = user;
 
 	if (error == -ENOSPC)
-		enrol_complain(enrol, ENROL_UNWATCHED,
+		enrol_complain(enrol, WARNING_UNWATCHED,
 			       "cgroup %s cannot be watched: too many inotify watches; raise "
 			       "fs.inotify.max_user_watches",
 			       path);
 	else
-		enrol_complain(enrol, ENROL_UNWATCHED, "cgroup %s cannot be watched: %s", path,
+		enrol_complain(enrol, WARNING_UNWATCHED, "cgroup %s cannot be watched: %s", path,
 			       strerror(-error));
 }
 
@@ -508,7 +442,7 @@ static int enrol_apply(struct enrol *enrol, const struct policy *policy)
 
 	enrol->policy = policy;
 	enrol->settled = false;
-	enrol_clear_warnings(enrol);
+	warnings_clear(&enrol->warnings);
 	r = cgroup_tree_watch(enrol->tree, (const char *const *)policy->watch, policy->n_watch);
 	r = r ?: enrol_attach_all(enrol);
 	if (r)
@@ -633,21 +567,21 @@ static void enrol_try_again(struct enrol *enrol)
 	int r;
 
 	enrol->faulty = false;
-	enrol_review_warnings(enrol, ENROL_FAULT);
+	warnings_review(&enrol->warnings, WARNING_FAULT);
 	if (cgroup_tree_rescan(enrol->tree))
-		enrol_review_warnings(enrol, ENROL_UNWATCHED);
+		warnings_review(&enrol->warnings, WARNING_UNWATCHED);
 	else
 		enrol_fault(enrol);
 	enrol_attach_missing(enrol);
 	cgroup_tree_each(enrol->tree, enrol_mend_one, enrol);
 	r = enrol->maps ? enrol_remove_stale(enrol) : 0;
 	if (r)
-		enrol_complain(enrol, ENROL_FAULT,
+		enrol_complain(enrol, WARNING_FAULT,
 			       "entries of cgroups that are gone could not be removed: %s",
 			       strerror(-r));
 	if (enrol->litter)
 		enrol_detach_unwanted(enrol);
-	enrol_drop_mended_warnings(enrol);
+	warnings_drop_mended(&enrol->warnings);
 }
 
 static void enrol_on_mend(uv_timer_t *timer)
@@ -725,5 +659,5 @@ void enrol_each(struct enrol *enrol, void (*visit)(void *user, struct cgroup_nod
 
 const char *const *enrol_warnings(const struct enrol *enrol)
 {
-	return (const char *const *)enrol->warnings;
+	return (const char *const *)enrol->warnings.texts;
 }
