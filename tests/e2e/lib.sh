@@ -13,6 +13,7 @@ set -euo pipefail
 
 LIB=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 PYTHON=/usr/bin/python3 # of Debian, whatever else PATH may lead to
+PATIENCE=${SHUNT_TESTS_PATIENCE:-1} # how many times as long an emulated processor takes
 PATH+=:/usr/sbin:/sbin
 APP4=10.83.0.2 SRV4=10.83.0.1
 APP6=fd83::2 SRV6=fd83::1
@@ -45,7 +46,7 @@ expect_failure() # STATUS COMMAND…: its stderr goes to stdout
 
 wait_for() # SECONDS WHAT COMMAND…
 {
-	local end=$((SECONDS + $1))
+	local end=$((SECONDS + $1 * PATIENCE))
 	until "${@:3}" >/dev/null 2>&1; do
 		[ "$SECONDS" -lt "$end" ] || fail "waited in vain until $2"
 		sleep 0.05
@@ -126,7 +127,7 @@ sandbox_free() # STATUS
 
 cgroup_remove() # PATH: the cgroup and those in it, as soon as they are empty
 {
-	local end=$((SECONDS + 10))
+	local end=$((SECONDS + 10 * PATIENCE))
 	[ -d "$CGROUP_ROOT$1" ] || return 0
 	while ! find "$CGROUP_ROOT$1" -depth -type d -exec rmdir {} + 2>/dev/null; do
 		[ "$SECONDS" -lt "$end" ] || return 1
@@ -179,7 +180,7 @@ listening() # NETNS PORT
 
 answered() # NAME NETNS PORT: waits until what spawn started listens
 {
-	local end=$((SECONDS + 10))
+	local end=$((SECONDS + 10 * PATIENCE))
 	until listening "$2" "$3"; do
 		running "$1" || fail "$1 ended: $(tail -n 3 "$DIR/$1.log")"
 		[ "$SECONDS" -lt "$end" ] || fail "$1 does not listen on port $3"
@@ -245,7 +246,7 @@ config_write()
 
 shuntd_start()
 {
-	local end=$((SECONDS + 60))
+	local end=$((SECONDS + 60 * PATIENCE))
 	[ -e "$DIR/shunt.ini" ] || config_write </dev/null
 	spawn shuntd host "${SHUNTD_NETNS:--}" "$BUILD/agent/shuntd" -c "$DIR/shunt.ini"
 	until ctl status >/dev/null 2>&1; do
@@ -258,6 +259,16 @@ shuntd_start()
 ctl() # COMMAND…
 {
 	"$BUILD/agent/shuntctl" -s "$DIR/control.sock" "$@"
+}
+
+# Does it splice what its mesh wants spliced? It may say no for a kernel that is known not to be
+# able to, and for no other.
+splices()
+{
+	local says
+	says=$(ctl -j status | PYTHONPATH=$LIB/../kernel "$PYTHON" -c 'import case, json, sys
+print(case.splices(json.load(sys.stdin)))') || fail "$(ctl status)"
+	[ "$says" = True ]
 }
 
 counter() # NAME
@@ -304,7 +315,7 @@ bpf_objects() # PIN_DIR
 # kernel frees them a moment after their last user is gone.
 bpf_left() # FILE
 {
-	local kind number end=$((SECONDS + 5))
+	local kind number end=$((SECONDS + 5 * PATIENCE))
 	while read -r kind number; do
 		while bpftool "$kind" show id "$number" >/dev/null 2>&1; do
 			[ "$SECONDS" -lt "$end" ] || { echo "$kind $number"; break; }

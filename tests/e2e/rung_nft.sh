@@ -12,7 +12,7 @@ PROBE=("$PYTHON" "$LIB/probe.py")
 # Attaching to connect4 is refused, which number 10 of linux/bpf.h stands for.
 shuntd_start_poor() # [WORD…]: what is withheld beside it
 {
-	local end=$((SECONDS + 20))
+	local end=$((SECONDS + 20 * PATIENCE))
 	spawn shuntd host - env SHUNT_WITHHOLD="attach_type=10 $*" \
 		LD_PRELOAD="$BUILD/tests/libshunt-withhold.so" \
 		"$BUILD/agent/shuntd" -c "$DIR/shunt.ini"
@@ -40,7 +40,7 @@ status() # KEY
 
 fetch() # HOST…, in the program's cgroup
 {
-	app curl -sS -m 5 -o /dev/null -w '%{http_code}\n' "http://$1${2-}/hello" 2>&1
+	app curl -sS -m $((5 * PATIENCE)) -o /dev/null -w '%{http_code}\n' "http://$1${2-}/hello" 2>&1
 }
 
 accepted() # connections that the relay was given
@@ -97,11 +97,11 @@ expect "IPv4 is redirected" 1 "$(relayed_by fetch "$SRV4")"
 grep -q "^accepted .*$SRV4" "$DIR/relay.log" || fail "the sidecar was not told: $(cat "$DIR/relay.log")"
 expect "IPv6 is redirected" 1 "$(relayed_by fetch "[$SRV6]")"
 expect "IPv4-mapped too" 1 "$(relayed_by fetch "[::ffff:$SRV4]")"
-expect "outside is not" 0 "$(relayed_by outside curl -sS -m 5 -o /dev/null -w '%{http_code}\n' "http://$SRV4/hello")"
+expect "outside is not" 0 "$(relayed_by outside curl -sS -m $((5 * PATIENCE)) -o /dev/null -w '%{http_code}\n' "http://$SRV4/hello")"
 as() # UID GID
 {
 	app setpriv --reuid "$1" --regid "$2" --clear-groups \
-		curl -sS -m 5 -o /dev/null -w '%{http_code}\n' "http://$SRV4/hello"
+		curl -sS -m $((5 * PATIENCE)) -o /dev/null -w '%{http_code}\n' "http://$SRV4/hello"
 }
 expect "the sidecar's user is exempt" 0 "$(relayed_by as 4700 0)"
 expect "the sidecar's group is exempt" 0 "$(relayed_by as 0 4701)"
@@ -156,7 +156,7 @@ let_go() # COUNT of cgroups that the table lets go: the sidecar's is one
 }
 within() # CGROUP
 {
-	(enter "$1" "$APP" curl -sS -m 5 -o /dev/null -w '%{http_code}\n' "http://[$SRV6]/hello")
+	(enter "$1" "$APP" curl -sS -m $((5 * PATIENCE)) -o /dev/null -w '%{http_code}\n' "http://[$SRV6]/hello")
 }
 wait_for 20 "the rules know the cgroup that came" let_go 2
 expect "taken out by '!'" 0 "$(relayed_by within app/out)"
@@ -174,7 +174,7 @@ expect "included by port" 1 "$(relayed_by fetch "$SRV4")"
 refused() # HOST: is there nobody to connect to? curl says so by 7.
 {
 	local status=0
-	app curl -s -m 5 "http://$1/" >/dev/null || status=$?
+	app curl -s -m $((5 * PATIENCE)) "http://$1/" >/dev/null || status=$?
 	[ "$status" = 7 ]
 }
 refused "$SRV4:81" || fail "a port that is not included does not go to the server itself"

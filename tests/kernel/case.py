@@ -97,6 +97,15 @@ def kernel_version():
     return tuple(int(n) for n in os.uname().release.split("-")[0].split(".")[:2])
 
 
+def splices(status):
+    """What the agent says of this kernel; that it cannot is an answer for some kernels only."""
+    if status["splice"] != "kernel":
+        return True
+    if kernel_version() >= SPLICING_KERNEL or status["splice_lacks"] != UNLOADABLE:
+        raise AssertionError(f"this kernel should splice: {status['splice_lacks']}")
+    return False
+
+
 class Refused(Exception):
     """The agent says no."""
 
@@ -260,13 +269,7 @@ class Case(unittest.TestCase):
 
     @classmethod
     def can_splice(cls):
-        """What the agent says of this kernel; that it cannot is an answer for some kernels only."""
-        status = cls.agent.ask("status")
-        if status["splice"] != "kernel":
-            return True
-        if kernel_version() >= SPLICING_KERNEL or status["splice_lacks"] != UNLOADABLE:
-            raise AssertionError(f"this kernel should splice: {status['splice_lacks']}")
-        return False
+        return splices(cls.agent.ask("status"))
 
     def new_socket(self, family=socket.AF_INET, kind=socket.SOCK_STREAM, protocol=0):
         sock = self.keep(socket.socket(family, kind, protocol))

@@ -42,7 +42,7 @@ done
 
 stall_round() # WAY CGROUP
 {
-	(enter host "$APP" timeout 300 "$BUILD/tests/shunt-stall" "$CGROUP_ROOT$CG/$2" \
+	(enter host "$APP" timeout "$((300 * PATIENCE))" "$BUILD/tests/shunt-stall" "$CGROUP_ROOT$CG/$2" \
 		"$CGROUP_ROOT$CG/$2") | sed "s/^/$1,/" >>"$DIR/rounds.csv"
 }
 
@@ -101,6 +101,8 @@ status=0
 END
 if [ "$mode" != off ]; then
 	ctl counters | grep '^splice_'
-	[ "$(counter splice_paired)" -gt "$paired" ] || fail "nothing was spliced"
+	if splices; then
+		[ "$(counter splice_paired)" -gt "$paired" ] || fail "nothing was spliced"
+	fi
 fi
 [ "$status" = 0 ] || fail "a stalled reader is not what it is on plain TCP"
