@@ -394,10 +394,11 @@ static void agent_unload(struct agent *agent)
 
 static int agent_start_splice(struct agent *agent)
 {
+	const char *obstacle = loader_cannot_splice(agent->loader);
 	int r;
 
-	if (!loader_can_splice(agent->loader)) {
-		log_warning("this kernel cannot splice: redirecting only");
+	if (obstacle) {
+		log_warning("this kernel cannot splice: redirecting only: %s", obstacle);
 		return 0;
 	}
 	r = splice_new(&agent->loop, agent->loader, &agent->splice);

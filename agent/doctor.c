@@ -246,7 +246,9 @@ static void doctor_bpf(struct doctor_examination *exam)
 
 	check = doctor_add(exam, "BTF", REDIRECT, NO_REDIRECT, "read that of the kernel");
 	doctor_tell(exam, check, probe_btf());
-	check = doctor_add(exam, "JIT", 0, "programs are interpreted: every connection costs more",
+	check = doctor_add(exam, "JIT", 0,
+			   "programs are interpreted: nothing is spliced, and every "
+			   "connection costs more (net.core.bpf_jit_enable = 1)",
 			   "loaded a program and looked for its machine code");
 	r = probe_jit();
 	doctor_tell(exam, check, r);

@@ -23,6 +23,7 @@
 #include <bpf/libbpf.h>
 
 #include "loader_layout.h"
+#include "loader_open.h"
 #include "loader_pins.h"
 #include "log.h"
 #include "shunt.skel.h"
@@ -379,7 +380,7 @@ static int loader_load(struct loader *loader, const struct loader_options *optio
 	struct shunt_bpf *skeleton;
 	int r;
 
-	loader->skeleton = skeleton = shunt_bpf__open();
+	loader->skeleton = skeleton = loader_open();
 	if (!skeleton)
 		return -errno;
 	skeleton->rodata->sockops_splice = splice;
@@ -440,7 +441,7 @@ int loader_new(const struct loader_options *options, struct loader **ret)
 		return r;
 	}
 
-	r = loader_load(loader, options, true);
+	r = loader_open_calls() ? loader_load(loader, options, true) : -EOPNOTSUPP;
 	if (r == -ENOMEM || r == -EAGAIN || r == -EINTR) /* which says nothing about the kernel */
 		r = loader_load(loader, options, true);
 	/* Connections that are spliced now need what this would go without. */
@@ -870,9 +871,13 @@ int loader_remove_pins(const char *pin_dir)
 		       : 0;
 }
 
-bool loader_can_splice(const struct loader *loader)
+const char *loader_cannot_splice(const struct loader *loader)
 {
-	return loader->splices;
+	if (loader->splices)
+		return NULL;
+	return loader_open_calls() ? "the programs that splice cannot be loaded"
+				   : "the programs that splice cannot be loaded without the JIT "
+				     "(net.core.bpf_jit_enable)";
 }
 
 int loader_open_walk(const struct loader *loader)

@@ -82,8 +82,8 @@ bool loader_has_pins(const struct loader *loader);
  * are used still. */
 int loader_repin(struct loader *loader);
 
-/* Could the programs that splice be loaded? */
-bool loader_can_splice(const struct loader *loader);
+/* NULL, or why there are no programs that splice. */
+const char *loader_cannot_splice(const struct loader *loader);
 /* A walk (bpf/walk.bpf.c) over the TCP sockets of the network namespace that the caller is in, or a
  * scan (bpf/scan.bpf.c) of all open files: an fd to read, which the caller closes; or -errno. */
 int loader_open_walk(const struct loader *loader);

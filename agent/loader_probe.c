@@ -13,6 +13,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
+#include "loader_open.h"
 #include "shunt.skel.h"
 #include "util/cleanup.h"
 
@@ -28,7 +29,7 @@ struct loader_probe {
 /* @splice: a constant of sockops, without which it does without the sockhash. */
 static struct shunt_bpf *loader_probe_open(bool splice)
 {
-	struct shunt_bpf *skeleton = shunt_bpf__open();
+	struct shunt_bpf *skeleton = loader_open();
 	struct bpf_map *map;
 
 	if (!skeleton)

@@ -17,7 +17,8 @@
 
 #include "util/cleanup.h"
 
-#define PROBE_LICENSE "Dual BSD/GPL"
+#define PROBE_LICENSE	      "Dual BSD/GPL"
+#define PROBE_KERNEL_ENOTSUPP 524 /* which user space has no name for */
 
 CLEANUP_DEFINE(struct btf *, btf__free)
 
@@ -32,6 +33,11 @@ CLEANUP_DEFINE(struct btf *, btf__free)
 #define CALL_KERNEL(id)                                                                   \
 	{                                                                                 \
 		.code = BPF_JMP | BPF_CALL, .src_reg = BPF_PSEUDO_KFUNC_CALL, .imm = (id) \
+	}
+/* Over the next one, unless the register is 0. */
+#define SKIP_UNLESS_ZERO(register)                                                  \
+	{                                                                           \
+		.code = BPF_JMP | BPF_JNE | BPF_K, .dst_reg = (register), .off = 1, \
 	}
 #define EXIT                               \
 	{                                  \
@@ -69,6 +75,23 @@ int probe_cast_function(const char *name)
 		fd = bpf_prog_load(BPF_PROG_TYPE_SOCK_OPS, NULL, PROBE_LICENSE, code,
 				   ARRAY_SIZE(code), NULL);
 	}
+	return fd < 0 ? fd : 0;
+}
+
+int probe_calls(void)
+{
+	/* Of no function, which the verifier takes where it is not come to. */
+	static const struct bpf_insn code[] = {
+		MOVE_NUMBER(BPF_REG_0, 1),
+		SKIP_UNLESS_ZERO(BPF_REG_0),
+		CALL_KERNEL(0),
+		EXIT,
+	};
+	_cleanup_close_ int fd = bpf_prog_load(BPF_PROG_TYPE_SOCK_OPS, NULL, PROBE_LICENSE, code,
+					       ARRAY_SIZE(code), NULL);
+
+	if (fd == -PROBE_KERNEL_ENOTSUPP)
+		return -ENOEXEC;
 	return fd < 0 ? fd : 0;
 }
 

@@ -8,6 +8,9 @@ int probe_btf(void);
 /* Does a program call the kernel function @name, of the form (const void *, type id)? -ENOENT: the
  * kernel has none of that name. */
 int probe_cast_function(const char *name);
+/* May there be a call of a kernel function in a program? -ENOEXEC: not without the JIT, or not with
+ * the one that there is. */
+int probe_calls(void);
 /* -ENOEXEC: programs are interpreted. */
 int probe_jit(void);
 /* Are maps charged to a cgroup, not to RLIMIT_MEMLOCK? -EPERM: to the limit. */

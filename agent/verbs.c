@@ -201,12 +201,13 @@ const char *verbs_splice(const struct agent *agent)
 
 static json_t *verbs_splice_lacks(const struct agent *agent)
 {
+	const char *obstacle = agent->loader ? loader_cannot_splice(agent->loader) : NULL;
 	_cleanup_free_ char *lacks = NULL;
 
 	if (strcmp(verbs_splice(agent), "kernel"))
 		return json_null();
 	if (!agent->splice)
-		return json_string("the programs that splice cannot be loaded");
+		return json_string(obstacle ?: "the programs that splice cannot be loaded");
 	lacks = selftest_lacks(&agent->selftest);
 	return verbs_text_or_null(lacks);
 }

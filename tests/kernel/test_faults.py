@@ -611,7 +611,7 @@ class Splicing(SpliceCase):
     def setUp(self):
         """The agent does not know this program yet."""
         if not self.splices:
-            self.skipTest("this kernel cannot splice")
+            self.leave_out()
         self.restart()
         self.log_begin = len(self.agent.read_log())
 
