@@ -104,7 +104,8 @@ __attribute__((format(printf, 4, 5))) static void doctor_found(struct doctor_exa
 static void doctor_tell(struct doctor_examination *exam, struct doctor_check *check, int error)
 {
 	if (error)
-		doctor_found(exam, check, DOCTOR_NO, "%s", strerror(-error));
+		doctor_found(exam, check, DOCTOR_NO, "%s",
+			     strerror(error == -PROBE_ENOTSUPP ? EOPNOTSUPP : -error));
 	else if (check)
 		check->result = DOCTOR_YES;
 }

@@ -13,6 +13,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
+#include "loader_open.h"
 #include "shunt.skel.h"
 #include "util/cleanup.h"
 
@@ -76,9 +77,12 @@ static int loader_trial_map_control(struct loader_trial *trial)
 
 int loader_trial_new(int cgroup, struct loader_trial **ret)
 {
-	struct loader_trial *trial = calloc(1, sizeof(*trial));
+	struct loader_trial *trial;
 	int r;
 
+	if (!loader_open_calls())
+		return -EOPNOTSUPP;
+	trial = calloc(1, sizeof(*trial));
 	if (!trial)
 		return -ENOMEM;
 	trial->skeleton = shunt_bpf__open();

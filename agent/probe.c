@@ -17,8 +17,7 @@
 
 #include "util/cleanup.h"
 
-#define PROBE_LICENSE	      "Dual BSD/GPL"
-#define PROBE_KERNEL_ENOTSUPP 524 /* which user space has no name for */
+#define PROBE_LICENSE "Dual BSD/GPL"
 
 CLEANUP_DEFINE(struct btf *, btf__free)
 
@@ -90,7 +89,7 @@ int probe_calls(void)
 	_cleanup_close_ int fd = bpf_prog_load(BPF_PROG_TYPE_SOCK_OPS, NULL, PROBE_LICENSE, code,
 					       ARRAY_SIZE(code), NULL);
 
-	if (fd == -PROBE_KERNEL_ENOTSUPP)
+	if (fd == -PROBE_ENOTSUPP)
 		return -ENOEXEC;
 	return fd < 0 ? fd : 0;
 }

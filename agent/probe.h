@@ -3,6 +3,8 @@
  * All return 0 or negative errno. */
 #pragma once
 
+#define PROBE_ENOTSUPP 524 /* the kernel's, which user space has no name for */
+
 /* BTF of the kernel, without which no program of Shunt finds its way in the kernel's memory. */
 int probe_btf(void);
 /* Does a program call the kernel function @name, of the form (const void *, type id)? -ENOENT: the
