@@ -354,16 +354,18 @@ static void agent_apply_http(struct agent *agent)
 	if (agent->http && !memcmp(address, &agent->metrics_listen, sizeof(*address)))
 		return;
 	http_close(TAKE_PTR(agent->http));
+	agent->metrics_listen = *address;
+	agent->http_error = 0;
 	if (!address->port)
 		return;
 	r = agent->survey ? 0 : survey_new(agent, &agent->survey);
 	r = r ?: http_new(&agent->loop, address, pages, agent, &agent->http);
 	addr_format_endpoint(address, text);
+	agent->http_error = r;
 	if (r)
 		log_warning("metrics_listen: nobody can ask on %s: %s", text, strerror(-r));
 	else
 		log_info("metrics are at http://%s/metrics", text);
-	agent->metrics_listen = *address;
 }
 
 static void agent_set_log_level(const struct config *config)

@@ -51,7 +51,8 @@ struct agent {
 	struct flows flows;
 	struct survey *survey;
 	struct http *http;		      /* NULL: nobody is to ask, or the port is taken */
-	struct shunt_endpoint metrics_listen; /* where it listens */
+	struct shunt_endpoint metrics_listen; /* where it listens … */
+	int http_error;			      /* … or why it does not, a negative errno */
 	char *cgroup_root;
 	bool adopted;	    /* an earlier agent's attachments were there */
 	uint64_t started;   /* ms, of a clock that nobody sets */

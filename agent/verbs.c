@@ -224,6 +224,15 @@ static json_t *verbs_selftest(const struct selftest *selftest)
 	return checks;
 }
 
+static json_t *verbs_http(const struct agent *agent)
+{
+	char text[ADDR_STRLEN];
+
+	if (!agent->metrics_listen.port)
+		return json_null();
+	return json_string(addr_format_endpoint(&agent->metrics_listen, text));
+}
+
 static int verbs_status(void *user, const json_t *request, json_t **ret_result, char **ret_error)
 {
 	struct agent *agent = user;
@@ -238,14 +247,16 @@ static int verbs_status(void *user, const json_t *request, json_t **ret_result, 
 	maps = agent->off ? json_array() : verbs_maps(agent, &pairs);
 	return verbs_done(
 		json_pack(
-			"{s:s, s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:I, s:{s:I, s:I, s:I}, s:o, s:o, s:o, s:o, s:o, s:o}",
+			"{s:s, s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:o, s:o, s:s, s:o, s:o, s:I, s:{s:I, s:I, s:I}, s:o, s:o, s:o, s:o, s:o, s:o}",
 			"version", SHUNT_VERSION, "abi", SHUNT_ABI_VERSION, "pid", (int)getpid(),
 			"uptime_seconds",
 			(json_int_t)(uv_hrtime() / 1000000 - agent->started) / 1000, "rung",
 			verbs_rung(agent), "config", agent->config->path, "cgroup_root",
-			agent->cgroup_root ?: "", "pin_dir", agent->config->pin_dir, "splice",
-			verbs_splice(agent), "splice_lacks", verbs_splice_lacks(agent), "selftest",
-			verbs_selftest(&agent->selftest), "meshes",
+			agent->cgroup_root ?: "", "pin_dir", agent->config->pin_dir, "http",
+			verbs_http(agent), "http_lacks",
+			agent->http_error ? json_string(strerror(-agent->http_error)) : json_null(),
+			"splice", verbs_splice(agent), "splice_lacks", verbs_splice_lacks(agent),
+			"selftest", verbs_selftest(&agent->selftest), "meshes",
 			(json_int_t)agent->config->n_meshes, "cgroups", "known",
 			(json_int_t)totals.known, "members", (json_int_t)totals.members, "sidecars",
 			(json_int_t)totals.sidecars, "links", links.array, "maps", maps, "pairs",

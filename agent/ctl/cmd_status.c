@@ -42,6 +42,22 @@ static void print_splice(struct out_table *table, const json_t *status)
 	}
 }
 
+static void print_http(struct out_table *table, const json_t *status)
+{
+	const json_t *address = json_object_get(status, "http");
+	const json_t *lacks = json_object_get(status, "http_lacks");
+
+	out_table_text(table, "HTTP");
+	if (json_is_string(lacks))
+		out_table_text(table, "not at %s: %s", out_string(status, "http"),
+			       json_string_value(lacks));
+	else if (json_is_string(address))
+		out_table_text(table, "http://%s/, metrics at /metrics",
+			       json_string_value(address));
+	else
+		out_table_text(table, "off");
+}
+
 /* The checks of this outcome; no line if there is none. */
 static void print_selftest(struct out_table *table, const json_t *checks, const char *outcome)
 {
@@ -97,6 +113,7 @@ static void print_status(const json_t *status)
 		out_table_text(table, "map %s", out_string(item, "name"));
 		out_table_text(table, "%lld of %lld", number(item, "used"), number(item, "max"));
 	}
+	print_http(table, status);
 	print_splice(table, status);
 	for (i = 0; i < ARRAY_SIZE(outcomes) && strcmp(out_string(status, "splice"), "off"); i++)
 		print_selftest(table, json_object_get(status, "selftest"), outcomes[i]);

@@ -440,6 +440,30 @@ class Listening(MetricsCase):
         self.listen(endpoint(LISTEN))
         self.assertEqual(self.scrape().total("shunt_rung"), 1)
 
+    def assert_told(self, address, lacks, text):
+        """By status, in JSON and as text."""
+        status = self.agent.ask("status")
+        self.assertEqual((status["http"], status["http_lacks"]), (address, lacks))
+        told = subprocess.run(
+            [f"{self.world.build}/agent/shuntctl", "-s", self.agent.socket, "status"],
+            stdout=subprocess.PIPE, check=True, text=True).stdout
+        self.assertRegex(told, rf"(?m)^HTTP +{re.escape(text)}$")
+
+    def test_told_by_status(self):
+        self.assert_told(endpoint(LISTEN), None,
+                         f"http://{endpoint(LISTEN)}/, metrics at /metrics")
+        self.listen(endpoint(OTHER))
+        self.assert_told(endpoint(OTHER), None, "http://[::1]:9465/, metrics at /metrics")
+        self.listen("")
+        self.assert_told(None, None, "off")
+        with self.world.far.netns.inside(), socket.create_server(("127.0.0.1", 9468)):
+            self.listen("127.0.0.1:9468")
+        self.assert_told("127.0.0.1:9468", "Address already in use",
+                         "not at 127.0.0.1:9468: Address already in use")
+        self.listen(endpoint(LISTEN))
+        self.assert_told(endpoint(LISTEN), None,
+                         f"http://{endpoint(LISTEN)}/, metrics at /metrics")
+
     def test_connections_survive_a_reload(self):
         """One that changes nothing of it."""
         connection = http.client.HTTPConnection(*LISTEN)
