@@ -52,7 +52,8 @@ struct splice {
 	uv_timer_t later;
 	uv_timer_t scan;
 	unsigned later_ms;
-	int open; /* handles */
+	uint64_t looked; /* for who is to be let in again, the last time; of the loop's clock */
+	int open;	 /* handles */
 	struct splice_netns *netns;
 	size_t n_netns;
 	volatile struct shunt_control *control; /* the entry of the map itself */
@@ -175,6 +176,7 @@ static void splice_on_later(uv_timer_t *timer)
 	struct splice *splice = timer->data;
 	bool soon = false;
 
+	splice->looked = uv_now(splice->loop);
 	for (size_t i = splice->n_netns; i-- > 0;) {
 		splice->netns[i].tries = 0;
 		splice_visit(splice, &splice->netns[i]);
@@ -189,7 +191,7 @@ static void splice_on_later(uv_timer_t *timer)
 	if (!splice->control->spilled)
 		loader_unwatch_reads(splice->loader);
 	else if (splice->n_netns == 0)
-		uv_timer_start(&splice->later, splice_on_later, SPLICE_LATER_MS, 0);
+		uv_timer_start(&splice->later, splice_on_later, splice->later_ms, 0);
 	splice_schedule(splice);
 }
 
@@ -204,6 +206,21 @@ static void splice_later(struct splice *splice, uint32_t inum)
 		splice->later_ms = SPLICE_LATER_MS;
 		uv_timer_stop(&splice->later);
 	}
+	splice_schedule(splice);
+}
+
+/* Some end sends again. The interval is kept to, or with many that come and go there would be no
+ * end to walks; but after a rest it is the shortest again. */
+static void splice_awake(struct splice *splice, uint32_t inum)
+{
+	struct splice_netns *netns = splice_netns(splice, inum, 0);
+
+	if (!netns)
+		return;
+	netns->later = true;
+	if (!uv_is_active((uv_handle_t *)&splice->later) &&
+	    uv_now(splice->loop) - splice->looked >= SPLICE_LATER_MAX)
+		splice->later_ms = SPLICE_LATER_MS;
 	splice_schedule(splice);
 }
 
@@ -311,6 +328,9 @@ static void splice_on_event(void *user, const void *record)
 	case SHUNT_EVENT_LEFT:
 		splice_soon(splice, event->netns);
 		splice_later(splice, event->netns);
+		break;
+	case SHUNT_EVENT_AWAKE:
+		splice_awake(splice, event->netns);
 		break;
 	case SHUNT_EVENT_STRANDED:
 		strand_add(splice->strand, event);

@@ -478,6 +478,16 @@ static __always_inline void sockops_kick(struct bpf_sock_ops *ctx, const struct 
 		bpf_setsockopt(ctx, SOL_SOCKET, SO_RCVLOWAT, &lowat, sizeof(lowat));
 }
 
+/* The end of a pair that is out sends again after a while: the walk may find it talking back and
+ * forth. */
+static __always_inline void sockops_wake(const struct pair_view *view)
+{
+	__u32 asleep = SHUNT_PAIR_ASLEEP << view->end;
+
+	if (pair_clear(view->pair, asleep) & asleep)
+		pair_event(SHUNT_EVENT_AWAKE, view->me->netns, 0, 0);
+}
+
 /*
  * The socket of a member is about to send something by TCP: data, or an acknowledgement of data, so
  * one of its directions does not splice. It holds its lock here. (The op is there to ask for room
@@ -498,6 +508,7 @@ static __always_inline void sockops_transmit(struct bpf_sock_ops *ctx, struct tc
 		sockops_kick(ctx, &view, tp);
 		return;
 	}
+	sockops_wake(&view);
 	sockops_probe_stop(ctx, &view);
 	bpf_sock_ops_cb_flags_set(ctx,
 				  ctx->bpf_sock_ops_cb_flags & ~BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);

@@ -45,6 +45,24 @@ static __always_inline void walk_say(struct bpf_iter__tcp *ctx, char what)
 	bpf_seq_write(ctx->meta->seq, &what, sizeof(what));
 }
 
+/* The socket tells from now on when it is about to send by TCP (sockops). Since 6.12 or earlier. */
+static __always_inline void walk_subscribe(struct tcp_sock *me, int wanted)
+{
+	int flags = 0;
+
+	bpf_getsockopt(me, SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, &flags, sizeof(flags));
+	flags |= wanted;
+	bpf_setsockopt(me, SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, &flags, sizeof(flags));
+}
+
+/* Who has sent nothing since the last walk tells when it does: until then there is nothing to see.
+ */
+static __always_inline void walk_put_to_sleep(const struct pair_view *view, struct tcp_sock *me)
+{
+	pair_set(view->pair, SHUNT_PAIR_ASLEEP << view->end);
+	walk_subscribe(me, BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
+}
+
 /* Does the pair talk back and forth, by what TCP has sent since the last walk? */
 static __always_inline bool walk_alternates(const struct pair_view *view, struct tcp_sock *me)
 {
@@ -104,16 +122,6 @@ static __always_inline bool walk_ready(const struct pair_view *view)
 	count(SHUNT_COUNTER_splice_paired);
 	pair_watch(view, SHUNT_NOTICE_paired, SHUNT_ENDS);
 	return true;
-}
-
-/* The socket tells from now on when it is about to send by TCP (sockops). Since 6.12 or earlier. */
-static __always_inline void walk_subscribe(struct tcp_sock *me, int wanted)
-{
-	int flags = 0;
-
-	bpf_getsockopt(me, SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, &flags, sizeof(flags));
-	flags |= wanted;
-	bpf_setsockopt(me, SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, &flags, sizeof(flags));
 }
 
 /*
@@ -293,8 +301,12 @@ static __always_inline void walk_pass(struct bpf_iter__tcp *ctx,
 	if (!control->splice)
 		return;
 	walk_consider(view, me);
-	walk_say(ctx,
-		 pair_flags(view->pair) & SHUNT_PAIR_ADOPT ? SHUNT_WALK_AGAIN : SHUNT_WALK_LATER);
+	if (pair_flags(view->pair) & SHUNT_PAIR_ADOPT)
+		walk_say(ctx, SHUNT_WALK_AGAIN);
+	else if (view->me->delta_out)
+		walk_say(ctx, SHUNT_WALK_LATER);
+	else
+		walk_put_to_sleep(view, me);
 }
 
 SEC("iter/tcp")

@@ -419,6 +419,7 @@ enum shunt_pair_flags {
 	SHUNT_PAIR_PROBED = 1 << 10,	/* << end: Shunt has switched keep-alive on for it */
 	SHUNT_PAIR_SIDECAR = 1 << 12,	/* one end is a sidecar, whatever its cgroup says */
 	SHUNT_PAIR_SETTLES = 1 << 13,	/* << end: its reader looks whether it can be LEFT */
+	SHUNT_PAIR_ASLEEP = 1 << 15,	/* << end: tells the agent when it sends again */
 };
 
 struct shunt_pair {
@@ -481,7 +482,7 @@ struct shunt_half {
 /* What the walk says to who reads it, a byte for each socket that is not done with. */
 enum shunt_walk {
 	SHUNT_WALK_AGAIN = '!', /* at once: it is to be taken out or let in */
-	SHUNT_WALK_LATER = '.', /* it may want to be let in one day */
+	SHUNT_WALK_LATER = '.', /* it may want to be let in one day, by what it has sent */
 };
 
 /* shunt_programs: executable -> what is known of it. Written by the agent. */
@@ -516,6 +517,7 @@ enum shunt_event_kind {
 	SHUNT_EVENT_LEFT,     /* a pair left, and may alternate again one day: .netns */
 	SHUNT_EVENT_STRANDED, /* a reader has bytes in both queues and its connection is over: .end,
 			       * .inode, .unread, .pid */
+	SHUNT_EVENT_AWAKE,    /* an end that was ASLEEP sends: .netns */
 	SHUNT_EVENT_MAX,
 };
 

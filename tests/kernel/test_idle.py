@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""An agent that nobody asks and around which nothing happens does nothing: no timer, no polling."""
+import contextlib
+import http.client
+import os
+import signal
+import subprocess
+import time
+
+from case import main
+from sandbox import DEADLINE, PATIENCE, wait_until
+from semantics import pattern, read, write
+from splice_case import SpliceCase
+
+LISTEN = "127.0.0.1", 9470
+QUIET = 10  # seconds; the slowest timer that the agent has is one of 8
+WINDOWS = 6 * PATIENCE  # … of that length: what began before may take a while to end
+
+
+class Trace:
+    """The agent's system calls, of all its threads."""
+
+    def __init__(self, agent, path):
+        self.path, self.pid = path, agent.process.pid
+        self.tracer = subprocess.Popen(["strace", "-f", "-qq", "-o", path, "-p", str(self.pid)],
+                                       stdin=subprocess.DEVNULL)
+        wait_until(self.has_all, "strace has the agent")
+
+    def has_all(self):
+        def tracer_of(task):
+            with open(f"/proc/{self.pid}/task/{task}/status", encoding="ascii") as status:
+                return f"TracerPid:\t{self.tracer.pid}\n" in status.read()
+        return all(map(tracer_of, os.listdir(f"/proc/{self.pid}/task")))
+
+    def lines(self):
+        with open(self.path, encoding="utf-8", errors="replace") as trace:
+            return trace.read().splitlines()
+
+    def close(self):
+        self.tracer.send_signal(signal.SIGINT)
+        self.tracer.wait(DEADLINE)
+
+
+class Idle(SpliceCase):
+    mesh = SpliceCase.mesh | {"cgroups": "/app", "sidecar_cgroups": "/proxy"}
+
+    @classmethod
+    def setUpClass(cls):
+        """It knows no cgroups but the test's: others come and go. And it answers HTTP with the other
+        host, where no other agent listens."""
+        cls.agent.settings = {"cgroup_root": cls.world.cgroup.directory,
+                              "metrics_listen": "%s:%u" % LISTEN}
+        cls.agent.configure(**cls.mesh)
+        cls.agent.stop()
+        with cls.world.far.netns.inside():
+            cls.agent.start()
+        super().setUpClass()
+
+    def setUp(self):
+        """The agent finds a network namespace by a process that is in it, and this one comes and
+        goes."""
+        self.keep(self.world.app.start(signal.pause))
+        super().setUp()
+
+    @contextlib.contextmanager
+    def traced(self):
+        trace = Trace(self.agent, f"{self.world.directory}/trace")
+        try:
+            yield trace
+        finally:
+            trace.close()
+
+    def assert_comes_to_rest(self):
+        """What was begun ends, and then there is not one system call for longer than any timer."""
+        with self.traced() as trace:
+            for _ in range(WINDOWS):
+                before = trace.lines()
+                time.sleep(QUIET)
+                moved = trace.lines()[len(before):]
+                if not moved:
+                    break
+            self.assertEqual(moved, [])
+            # It would have been seen.
+            self.agent.ask("status")
+            wait_until(lambda: len(trace.lines()) > len(before), "a question is seen")
+
+    def scrape(self):
+        with self.world.far.netns.inside():
+            connection = http.client.HTTPConnection(*LISTEN)
+            connection.connect()
+        connection.request("GET", "/metrics")
+        self.assertIn(b"shunt_rung", connection.getresponse().read())
+        connection.close()
+
+    def stream(self, client, server):
+        """Until it has left."""
+        def goes_on():
+            for n in range(64):
+                write(client, pattern(4096, n))
+                self.assertEqual(read(server, 4096), pattern(4096, n))
+            return self.members() < before
+        before = self.members()
+        wait_until(goes_on, "both ends are out")
+
+    def test_open_connections(self):
+        """Spliced ones, one that streamed and left, ones that were never spliced; metrics were
+        asked for once."""
+        for _ in range(3):
+            self.open()
+        self.stream(*self.open())
+        plain = [self.pair(blocks=True), self.pair(server_blocks=True)]
+        for pair in plain:
+            self.converse(*pair)
+        self.scrape()
+        self.assert_comes_to_rest()
+        # The agent is told when one of them is of interest again.
+        client, server = plain[0]
+        client.setblocking(False)
+        adopted = self.count("splice_adopted")
+        self.converse_until(client, server, lambda: self.count("splice_adopted") > adopted,
+                            "it is let in")
+        self.assert_splices(client, server)
+
+    def test_nothing_is_enrolled(self):
+        self.agent.reload(cgroups="/nobody", sidecar_cgroups="/nothing")
+        self.addCleanup(self.agent.reload, **self.mesh)
+        self.assert_comes_to_rest()
+
+
+if __name__ == "__main__":
+    main()
