@@ -6,7 +6,8 @@
 # All ways end at one address, 127.0.0.1:15001, or at a Unix socket. Each has a network namespace of
 # its own, alike but for the rules in that of REDIRECT. Real programs go through HAProxy there, to a
 # server on the same loopback; with Shunt all three are enrolled, so both hops can be spliced.
-# Connections that Shunt has to leave alone are measured with it and after a detach.
+# Connections that Shunt has to leave alone are measured with it and after a detach; spliced ones also
+# while they are watched: by who streams events, and a scraper of the metrics.
 set -euo pipefail
 
 usage()
@@ -15,7 +16,7 @@ usage()
 		usage: scripts/bench splice [-q] [-p PARTS] [-w WAYS] [-c CPUS] [-r ROUNDS] [-l SECONDS]
 		                            [-n CLIENTS] [-o FILE] [-s FILE]
 		  -q  quick, within a minute: two rounds, a few sizes, one CPU (options after it win)
-		  -p  parts, of "exchange stream nodelay program other" (all)
+		  -p  parts, of "exchange stream nodelay program watched other" (all)
 		  -w  ways, of "plain redirect shunt spliced unix" (all)
 		  -c  all on one CPU (1), client and server on one each (2), or both in turn ("1 2")
 		  -r  rounds (7, which take half an hour)
@@ -29,12 +30,13 @@ usage()
 build=$1
 shift
 ways="plain redirect shunt spliced unix"
-parts="exchange stream nodelay program other"
+parts="exchange stream nodelay program watched other"
 cpus="1 2" rounds=7 clients=16 output='' plot=''
 exchange_sizes="64 256 1024 4096 16384 65536 262144 1048576"
 stream_sizes=$exchange_sizes
 nodelay_sizes="64 256 1024 4096"
 other_sizes="64 4096 65536"
+watched_sizes=$other_sizes
 exchange_s=0.3 stream_s=1.2 other_s=0.2 program_s=2
 redis_requests=(40000 400000) # without pipelining, and with
 while getopts qp:w:c:r:l:n:o:s:h option; do
@@ -42,7 +44,7 @@ while getopts qp:w:c:r:l:n:o:s:h option; do
 	q)
 		cpus=1 rounds=2 exchange_s=0.15 other_s=0.1 program_s=1
 		exchange_sizes="64 4096 65536" stream_sizes=1024 nodelay_sizes=""
-		stream_s=1.05 redis_requests=(8000 80000) other_sizes=4096
+		stream_s=1.05 redis_requests=(8000 80000) other_sizes=4096 watched_sizes=4096
 		;;
 	p) parts=$OPTARG ;;
 	w) ways=$OPTARG ;;
@@ -61,6 +63,7 @@ done
 . "$(dirname "$(readlink -f "$0")")/../e2e/lib.sh"
 
 SIDECAR=127.0.0.1:15001
+METRICS=127.0.0.1:9464
 ELSEWHERE=10.83.0.9 # where nobody is: what is not redirected does not connect
 EXCLUDED=15002      # a port that Shunt leaves alone
 NICED=(nice -n -20) # so that what else runs is in the way less
@@ -85,7 +88,7 @@ for word in $ways; do
 	wanted "$word" "plain redirect shunt spliced unix" || { usage >&2; exit 2; }
 done
 for word in $parts; do
-	wanted "$word" "exchange stream nodelay program other" || { usage >&2; exit 2; }
+	wanted "$word" "exchange stream nodelay program watched other" || { usage >&2; exit 2; }
 done
 if wanted 2 "$cpus" && [ "$(nproc)" = 1 ]; then
 	echo "there is but one CPU: -c 1" >&2
@@ -341,6 +344,69 @@ others_rounds()
 	done
 }
 
+scraped()
+{
+	[ -s "$DIR/scraper.log" ]
+}
+
+# A connection makes events; so it is seen that they come.
+events_come()
+{
+	pair_measure exchange 64 spliced 1 >/dev/null
+	[ -s "$DIR/events.log" ]
+}
+
+# Both on the other CPU, if there is one: what counts is what it costs those who are watched.
+watchers_start()
+{
+	local others=(taskset -c $(($(nproc) - 1))) scrape
+	scrape="while curl -sSf -o /dev/null -w '%{size_download}\n' http://$METRICS/metrics; do sleep 1; done"
+	rm -f "$DIR"/{events,scraper}.log
+	spawn events host - "${others[@]}" "$BUILD/agent/shuntctl" -s "$DIR/control.sock" -j events
+	spawn scraper host "$SHUNTD_NETNS" "${others[@]}" bash -c "$scrape"
+	wait_for 10 "metrics are scraped" scraped
+	wait_for 10 "events are told" events_come
+}
+
+told_more_than() # LINES
+{
+	[ "$(wc -l <"$DIR/events.log")" -gt "$1" ]
+}
+
+# Longer than a second, so that each run is scraped once at least.
+watched_measure() # SIZE WAY CPUS
+{
+	local figures told
+	if [ "$2" = unwatched ]; then
+		watched_run "$1" "$3"
+		return
+	fi
+	watchers_start
+	told=$(wc -l <"$DIR/events.log")
+	figures=$(watched_run "$1" "$3")
+	wait_for 10 "this connection's events are told" told_more_than "$told"
+	running scraper || fail "metrics could not be scraped: $(tail -n 1 "$DIR/scraper.log")"
+	stop events || true
+	stop scraper || true
+	echo "$figures"
+}
+
+watched_run() # SIZE CPUS
+{
+	place spliced
+	pair_run "$ID-spliced" "$app_cgroup" "$proxy_cgroup" "$SIDECAR" "$ELSEWHERE:80" "$2" \
+		-m "$1" -d -t 1.05
+}
+
+watched_rounds()
+{
+	for ((round = 0; round < rounds; round++)); do
+		for size in $watched_sizes; do
+			interleave "watched exchange" 1 "$size" "unwatched watched" watched_measure "$size"
+		done
+	done
+}
+
 # If it is not so, the way's name would be a lie.
 spliced_check() # COUNTER LEAST WHAT
 {
@@ -351,6 +417,7 @@ spliced_check() # COUNTER LEAST WHAT
 }
 
 sandbox_new "$build"
+SHUNTD_NETNS=$SRV # where no other agent answers HTTP
 trap 'bench_free $?' EXIT
 for way in $tcp_ways; do
 	netns_new "$ID-$way"
@@ -364,6 +431,7 @@ done
 	}
 END
 meshes_write
+sed -i "s/^metrics_listen =.*/metrics_listen = $METRICS/" "$DIR/shunt.ini"
 shuntd_start
 echo "part,cpus,case,round,way,rate,p50_us,p99_us,cpu_ns" >"$DIR/rounds.csv"
 
@@ -391,6 +459,9 @@ if wanted program "$parts"; then
 		stop "nginx-$way" KILL || true
 		stop "redis-$way" KILL || true
 	done
+fi
+if wanted watched "$parts" && wanted spliced "$ways"; then
+	watched_rounds
 fi
 if wanted other "$parts" && [ -n "$shunt_ways" ]; then
 	others_rounds

@@ -15,12 +15,13 @@ TITLES = {
     "stream": "One-way stream: throughput (more is better)",
     "nodelay": "One-way stream, TCP\\_NODELAY: throughput (more is better)",
     "program": "Through HAProxy: requests a second (more is better)",
+    "watched exchange": "Spliced, events streamed, metrics scraped: time (less is better)",
     "other exchange": "Not to be spliced, request/response: time (less is better)",
     "other stream": "Not to be spliced, stream: throughput (more is better)",
 }
 COLOURS = {
     "redirect": "#c44e52", "shunt": "#8c8c8c", "spliced": "#2a6fbb", "unix": "#dda63a",
-    "with": "#2a6fbb",
+    "with": "#2a6fbb", "watched": "#2a6fbb",
 }
 WIDTH, HEIGHT = 760, 360 # of one chart
 

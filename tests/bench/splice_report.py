@@ -16,6 +16,7 @@ TITLES = {
     "stream": "one-way stream: bytes a second",
     "nodelay": "one-way stream with TCP_NODELAY: bytes a second",
     "program": "real programs through HAProxy: requests a second",
+    "watched exchange": "spliced, with events streamed and metrics scraped: time of an exchange",
     "other exchange": "not to be spliced, request and response: time of an exchange",
     "other stream": "not to be spliced, one-way stream: bytes a second",
 }

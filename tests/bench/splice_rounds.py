@@ -12,7 +12,7 @@ import collections
 import csv
 import statistics
 
-WAYS = ["plain", "redirect", "shunt", "spliced", "unix", "without", "with"]
+WAYS = ["plain", "redirect", "shunt", "spliced", "unix", "without", "with", "unwatched", "watched"]
 
 Spread = collections.namedtuple("Spread", "low middle high")
 Target = collections.namedtuple("Target", "part way base bound at_most cases cpus")
@@ -26,6 +26,7 @@ TARGETS = [
     Target("program", "spliced", "redirect", 1.5, False, "redis -P1", None),
     Target("program", "spliced", "redirect", 1.5, False, "wrk mode tcp", None),
     Target("program", "spliced", "redirect", 1.3, False, "wrk mode http", None),
+    Target("watched exchange", "watched", "unwatched", 1.03, True, "", None),
     Target("other exchange", "with", "without", 1.02, True, "", None),
     Target("other stream", "with", "without", 0.98, False, "", None),
 ]
