@@ -389,6 +389,8 @@ static void agent_unload(struct agent *agent)
 	enrol_close(TAKE_PTR(agent->enrol));
 	if (agent->loader && !agent->adopted)
 		loader_remove_all(agent->loader);
+	else if (agent->loader)
+		loader_revert(agent->loader);
 	agent->loader = loader_free(agent->loader);
 	agent->policy = policy_free(agent->policy);
 	free(TAKE_PTR(agent->cgroup_root));
@@ -500,15 +502,31 @@ static int agent_redirect_by_nft(struct agent *agent)
 	return r;
 }
 
+/* Does an earlier agent's redirection go on? Rules beside it would have a configuration of their
+ * own, and would redirect what it leaves alone. */
+static bool agent_leaves_earlier(const struct config *config)
+{
+	if (!loader_pins_redirect(config->pin_dir))
+		return false;
+	log_error(
+		"the programs of an earlier agent stay in force, with its configuration: mend what stands above and start again; or `rm -r %s`",
+		config->pin_dir);
+	return true;
+}
+
 /* Down from the highest rung, as far as the configuration lets. A second agent is no reason to go
- * down. */
+ * down, and neither is one that cannot take over. */
 static int agent_climb(struct agent *agent)
 {
 	const enum config_fallback fallback = agent->config->fallback;
 	int r = agent_redirect(agent);
 
 	agent->off = r != 0;
-	if (!r || r == -EBUSY || fallback == CONFIG_FALLBACK_FAIL)
+	if (!r || r == -EBUSY)
+		return r;
+	if (agent_leaves_earlier(agent->config))
+		return fallback == CONFIG_FALLBACK_OFF ? 0 : r;
+	if (fallback == CONFIG_FALLBACK_FAIL)
 		return r;
 	r = agent_redirect_by_nft(agent);
 	if (!r)
@@ -579,7 +597,7 @@ static int agent_climb_again(struct agent *agent, struct config *config)
 	agent_step_back(agent, &before);
 	if (agent->nft)
 		return agent_apply(agent, config);
-	if (config->fallback == CONFIG_FALLBACK_FAIL)
+	if (agent_leaves_earlier(config) || config->fallback == CONFIG_FALLBACK_FAIL)
 		return r;
 	agent->config = config;
 	r = agent_redirect_by_nft(agent);

@@ -86,7 +86,8 @@ struct loader {
 	struct loader_link *links;
 	size_t n_links;
 	bool adopted;	/* some links were there when it began */
-	bool committed; /* what is adopted is in force */
+	bool committed; /* what is adopted is in force … */
+	bool retired;	/* … and what other versions left redirects no more */
 	bool pairs_replaced;
 	bool policy_kept; /* else it is in LOADER_POLICY_NEXT until loader_commit() */
 	bool splices;
@@ -234,13 +235,14 @@ static int loader_pin_maps(struct loader *loader)
 {
 	const char *policy;
 	struct bpf_map *map;
-	int r = 0;
+	int r;
 
 	loader->policy_kept = loader_policy_fits(loader);
 	policy = loader->policy_kept ? LOADER_POLICY : LOADER_POLICY_NEXT;
-	if (!loader->policy_kept)
-		r = loader_pins_clear(&loader->pins, policy)
-			    ?: loader_pins_make(&loader->pins, policy);
+	/* What an agent left that was ended in between. */
+	r = loader_pins_clear(&loader->pins, LOADER_POLICY_NEXT);
+	if (!r && !loader->policy_kept)
+		r = loader_pins_make(&loader->pins, policy);
 	bpf_object__for_each_map(map, loader->skeleton->obj)
 	{
 		_cleanup_free_ char *path = NULL;
@@ -434,9 +436,15 @@ int loader_new(const struct loader_options *options, struct loader **ret)
 		return -ENOMEM;
 	loader->links_dir = -1;
 	r = loader_pins_open(&loader->pins, options->pin_dir);
-	r = r ?: loader_make_directories(&loader->pins, &loader->links_dir);
+	if (r) {
+		loader_free(loader);
+		return r;
+	}
+	r = loader_make_directories(&loader->pins, &loader->links_dir);
 	r = r ?: loader_find_links(loader);
 	if (r) {
+		if (loader->pins.made)
+			loader_pins_remove(&loader->pins);
 		loader_free(loader);
 		return r;
 	}
@@ -524,8 +532,8 @@ static int loader_link_open(struct loader *loader, const struct loader_link *lin
 	if (!path)
 		return -ENOMEM;
 	fd = bpf_obj_get(path);
-	if (fd < 0)
-		return -errno;
+	if (fd < 0) /* EACCES says that it is nothing of BPF */
+		return errno == ENOENT || errno == EACCES ? -ENOLINK : -errno;
 	if (!loader_fd_is(fd, LOADER_IS_LINK) || bpf_obj_get_info_by_fd(fd, info, &size) ||
 	    info->type != BPF_LINK_TYPE_CGROUP || info->cgroup.cgroup_id != link->cgroup ||
 	    info->cgroup.attach_type !=
@@ -542,8 +550,13 @@ static int loader_link_update(struct loader *loader, struct loader_link *link)
 
 	if (fd < 0)
 		return fd;
-	if (!loader->committed)
-		link->before = bpf_prog_get_fd_by_id(info.prog_id);
+	if (!loader->committed && link->before < 0) {
+		int before = bpf_prog_get_fd_by_id(info.prog_id);
+
+		if (before < 0)
+			return before;
+		link->before = before;
+	}
 	if (bpf_link_update(fd, bpf_program__fd(loader->programs[link->program]), NULL))
 		return -errno;
 	link->current = true;
@@ -592,21 +605,26 @@ static int loader_link_remove(struct loader *loader, struct loader_link *link)
 	return 0;
 }
 
-/* Takes over what an earlier agent left. Returns whether there was something that could be. */
-static bool loader_link_adopt(struct loader *loader, struct loader_link *link)
+/*
+ * Takes over what an earlier agent left. -ENOLINK: it is none, or its cgroup is gone. One that only
+ * could not be updated, which is another negative errno, stays what it is: to make it anew would
+ * leave an instant without it, and a connection that opens or closes then is never known of.
+ */
+static int loader_link_adopt(struct loader *loader, struct loader_link *link)
 {
 	struct bpf_link_info info;
 	int fd;
 
 	if (link->current)
-		return true;
+		return 0;
 	if (loader->committed || !loader_programs[link->program].redirects)
-		return !loader_link_update(loader, link);
+		return loader_link_update(loader, link);
 	fd = loader_link_open(loader, link, &info);
-	if (fd >= 0)
-		close(fd);
-	link->pending = fd >= 0;
-	return link->pending;
+	if (fd < 0)
+		return fd;
+	close(fd);
+	link->pending = true;
+	return 0;
 }
 
 int loader_attach(struct loader *loader, const char *path, uint64_t cgroup, unsigned int hooks)
@@ -624,10 +642,10 @@ int loader_attach(struct loader *loader, const char *path, uint64_t cgroup, unsi
 		if (!(loader_programs[i].hooks & hooks))
 			continue;
 		link = loader_link_find(loader, cgroup, i);
-		if (link && loader_link_adopt(loader, link))
+		r = link ? loader_link_adopt(loader, link) : -ENOLINK;
+		if (r != -ENOLINK)
 			continue;
-		if (link) /* cannot be updated, so it is none: its cgroup is gone, or not a link */
-			r = loader_link_remove(loader, link);
+		r = link ? loader_link_remove(loader, link) : 0;
 		r = r ?: loader_link_make(loader, fd, cgroup, i);
 		made[i] = !r;
 	}
@@ -647,8 +665,9 @@ int loader_renew(struct loader *loader)
 	return r;
 }
 
-/* The maps of the policy get the name by which the next agent finds them, all at one instant. */
-static int loader_keep_policy(struct loader *loader)
+/* The maps of the policy and those before change names, by which the next agent finds them: all at
+ * one instant. */
+static int loader_swap_policy(const struct loader *loader)
 {
 	_cleanup_free_ char *policy = loader_pins_map(&loader->pins, LOADER_POLICY, "");
 	_cleanup_free_ char *next = loader_pins_map(&loader->pins, LOADER_POLICY_NEXT, "");
@@ -662,9 +681,6 @@ static int loader_keep_policy(struct loader *loader)
 	r = loader_pins_make(&loader->pins, LOADER_POLICY);
 	if (!r && renameat2(AT_FDCWD, next, AT_FDCWD, policy, RENAME_EXCHANGE))
 		r = -errno;
-	loader->policy_kept = !r;
-	if (!r) /* else the next start clears it */
-		loader_pins_clear(&loader->pins, LOADER_POLICY_NEXT);
 	return r;
 }
 
@@ -674,11 +690,17 @@ int loader_commit(struct loader *loader)
 
 	if (loader->committed)
 		return 0;
-	r = loader_keep_policy(loader);
-	if (!r && loader->splice_pending)
-		r = loader_attach_sk_msg(loader);
+	r = loader_swap_policy(loader);
 	if (r)
 		return r;
+	r = loader->splice_pending ? loader_attach_sk_msg(loader) : 0;
+	if (r) {
+		loader_swap_policy(loader);
+		return r;
+	}
+	if (!loader->policy_kept) /* if it fails the next start does it */
+		loader_pins_clear(&loader->pins, LOADER_POLICY_NEXT);
+	loader->policy_kept = true;
 	for (size_t i = 0; i < loader->n_links; i++) {
 		struct loader_link *link = &loader->links[i];
 
@@ -688,7 +710,7 @@ int loader_commit(struct loader *loader)
 		link->before = -1;
 	}
 	loader->committed = true;
-	loader_pins_retire(&loader->pins);
+	loader->retired = !loader_pins_retire(&loader->pins);
 	return 0;
 }
 
@@ -722,6 +744,8 @@ void loader_revert(struct loader *loader)
 
 size_t loader_drain(struct loader *loader)
 {
+	if (!loader->retired)
+		loader->retired = !loader_pins_retire(&loader->pins);
 	return loader_pins_drain(&loader->pins);
 }
 

@@ -245,49 +245,105 @@ int loader_pins_get(const struct loader_pins *pins, unsigned int abi, const char
 	return fd < 0 ? -errno : fd;
 }
 
-/* Takes out the hooks that redirect, the ones that see a connect first. */
-static void loader_pins_stop_redirecting(const struct loader_pins *pins, unsigned int abi)
+/* Hooks that redirect, the ones that see a connect first. */
+static const char *const loader_pins_redirecting[] = {"-connect", "-sendmsg"};
+
+static int loader_pins_stop_redirecting(const struct loader_pins *pins, unsigned int abi)
 {
-	static const char *const hooks[] = {"-connect", "-sendmsg"};
 	char name[32];
+	int r = 0;
 
 	snprintf(name, sizeof(name), "v%u/links", abi);
-	for (size_t i = 0; i < ARRAY_SIZE(hooks); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(loader_pins_redirecting); i++) {
 		_cleanup_(cleanup_closedir) DIR *links = loader_pins_list(pins->dir, name);
 		struct dirent *entry;
 
 		while (links && (entry = loader_pins_next(links)))
-			if (strstr(entry->d_name, hooks[i]))
-				unlinkat(dirfd(links), entry->d_name, 0);
+			if (strstr(entry->d_name, loader_pins_redirecting[i]) &&
+			    unlinkat(dirfd(links), entry->d_name, 0))
+				r = -errno;
 	}
+	return r;
 }
 
-static void loader_pins_stop_splicing(const struct loader_pins *pins, unsigned int abi)
+/* Is it a link that is attached? One whose cgroup is gone is not; one that we may not look at may
+ * be. */
+static bool loader_pins_attached(int links, const char *name)
+{
+	struct bpf_link_info info = {};
+	__u32 size = sizeof(info);
+	_cleanup_close_ int fd = -1;
+	char path[320];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", links, name);
+	fd = bpf_obj_get(path);
+	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &size))
+		return errno == EPERM;
+	return info.type == BPF_LINK_TYPE_CGROUP && info.cgroup.cgroup_id;
+}
+
+static bool loader_pins_version_redirects(int dir, const char *version)
+{
+	_cleanup_(cleanup_closedir) DIR *links = NULL;
+	struct dirent *entry;
+	char name[320];
+
+	snprintf(name, sizeof(name), "%s/links", version);
+	links = loader_pins_list(dir, name);
+	while (links && (entry = loader_pins_next(links)))
+		for (size_t i = 0; i < ARRAY_SIZE(loader_pins_redirecting); i++)
+			if (strstr(entry->d_name, loader_pins_redirecting[i]) &&
+			    loader_pins_attached(dirfd(links), entry->d_name))
+				return true;
+	return false;
+}
+
+bool loader_pins_redirect(const char *path)
+{
+	_cleanup_(cleanup_closedir) DIR *entries = loader_pins_list(AT_FDCWD, path);
+	struct dirent *entry;
+
+	while (entries && (entry = loader_pins_next(entries)))
+		if (loader_pins_version_redirects(dirfd(entries), entry->d_name))
+			return true;
+	return false;
+}
+
+static int loader_pins_stop_splicing(const struct loader_pins *pins, unsigned int abi)
 {
 	_cleanup_close_ int fd = loader_pins_get(pins, abi, "maps/shunt_control");
 	volatile __u32 *splice;
 
 	if (fd < 0)
-		return;
+		return fd == -ENOENT ? 0 : fd;
 	splice = mmap(NULL, sizeof(*splice), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (splice == MAP_FAILED)
-		return;
+		return -errno;
 	*splice = 0;
 	munmap((void *)splice, sizeof(*splice));
+	return 0;
 }
 
-void loader_pins_retire(const struct loader_pins *pins)
+/* If it comes back one day it is not to begin with rules of long ago. */
+static int loader_pins_forget_cgroups(const struct loader_pins *pins, unsigned int abi)
 {
-	for (size_t i = 0; i < pins->n_others; i++) {
-		_cleanup_close_ int cgroups =
-			loader_pins_get(pins, pins->others[i], "policy/shunt_cgroups");
+	_cleanup_close_ int cgroups = loader_pins_get(pins, abi, "policy/shunt_cgroups");
 
-		loader_pins_stop_redirecting(pins, pins->others[i]);
-		loader_pins_stop_splicing(pins, pins->others[i]);
-		/* If it comes back one day it is not to begin with rules of long ago. */
-		if (cgroups >= 0)
-			maps_clear(cgroups);
+	if (cgroups < 0)
+		return cgroups == -ENOENT ? 0 : cgroups;
+	return maps_clear(cgroups);
+}
+
+int loader_pins_retire(const struct loader_pins *pins)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < pins->n_others; i++) {
+		r = loader_pins_stop_redirecting(pins, pins->others[i]) ?: r;
+		r = loader_pins_stop_splicing(pins, pins->others[i]) ?: r;
+		r = loader_pins_forget_cgroups(pins, pins->others[i]) ?: r;
 	}
+	return r;
 }
 
 static bool loader_pins_drained(const struct loader_pins *pins, unsigned int abi)

@@ -54,9 +54,13 @@ int loader_pins_clear(const struct loader_pins *pins, const char *directory);
 /* Removes all of this version, and pin_dir if that is empty then. */
 int loader_pins_remove(const struct loader_pins *pins);
 
+/* Is something pinned below the directory @path that redirects, of whatever version? */
+bool loader_pins_redirect(const char *path);
+
 /* The others redirect no more and let nobody in any more. What they know of the connections that
- * they have, they go on telling. To be called once this version redirects. */
-void loader_pins_retire(const struct loader_pins *pins);
+ * they have, they go on telling. To be called once this version redirects. 0 or negative errno:
+ * what could not be done can be tried again. */
+int loader_pins_retire(const struct loader_pins *pins);
 /* Removes those others whose connections are all closed. Returns how many are left. */
 size_t loader_pins_drain(struct loader_pins *pins);
 /* Removes all others, whatever there is of their connections. */

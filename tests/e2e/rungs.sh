@@ -76,15 +76,25 @@ wait_for 10 "the table is there" tabled
 redirects 1
 end
 
-# What programs of an earlier agent redirect they go on to redirect, until all is taken out.
+# Programs of an earlier agent stay in force, and nothing is put beside them, until all is taken out.
 withhold ""
 stop shuntd KILL || true
+expect_failure 1 env SHUNT_WITHHOLD="prog_type=$SOCK_ADDR" \
+	LD_PRELOAD="$BUILD/tests/libshunt-withhold.so" "$BUILD/agent/shuntd" -c "$DIR/shunt.ini" \
+	>"$DIR/refused.log"
+grep -q "the programs of an earlier agent stay in force" "$DIR/refused.log" ||
+	fail "it does not say what stays: $(cat "$DIR/refused.log")"
+expect "no table is beside them" "" "$(nsenter --net="/run/netns/$APP" nft list tables)"
+redirects 1
+sed -i "s/^fallback = .*/fallback = off/" "$DIR/shunt.ini"
 withhold "prog_type=$SOCK_ADDR"
-expect "programs are refused to the next agent" "nftables" "$(rung)"
-wait_for 10 "the table is there" tabled
+expect "an agent that stays for a reload" "off" "$(rung)"
+expect_failure 1 ctl reload >/dev/null
+expect "no table is beside them" "" "$(nsenter --net="/run/netns/$APP" nft list tables)"
 redirects 1
 end
 redirects 0
+sed -i "s/^fallback = .*/fallback = nftables/" "$DIR/shunt.ini"
 
 start setpriv --bounding-set=-bpf,-sys_admin --inh-caps=-bpf,-sys_admin
 expect "without CAP_BPF and CAP_SYS_ADMIN no namespace but the agent's can be entered" \

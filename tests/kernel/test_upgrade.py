@@ -3,6 +3,7 @@
 """Upgrade and rollback, under traffic, between builds that differ; and starts that fail."""
 import glob
 import os
+import shutil
 import signal
 
 from case import main
@@ -10,7 +11,7 @@ from sandbox import wait_until
 from survive_case import REDIRECTED, SurviveCase, bpftool
 
 ROUNDS = 3
-STRIDE = 4
+STRIDE = 8
 
 
 class Upgrade(SurviveCase):
@@ -66,37 +67,45 @@ class Upgrade(SurviveCase):
     def in_force(self):
         """Programs, pins and who is enrolled in what."""
         pins = glob.glob(f"{self.agent.pins}/v*/*/*")
+        links = {pin: bpftool("link", "show", "pinned", pin) for pin in pins if "/links/" in pin}
         return {
+            "versions": self.versions(),
             "pins": sorted(pins),
-            "programs": {pin: bpftool("link", "show", "pinned", pin)["prog_id"]
-                         for pin in pins if "/links/" in pin},
+            "links": {pin: link["id"] for pin, link in links.items()},
+            "programs": {pin: link["prog_id"] for pin, link in links.items()},
             "cgroups": [bpftool("map", "dump", "pinned", pin)
                         for pin in sorted(pins) if pin.endswith("/shunt_cgroups")],
         }
+
+    def fail_at(self, step):
+        """Starts, and has that step fail. Returns whether the agent came up, and whether it came
+        to its end before that step."""
+        before = self.in_force()
+        self.arm("fail", step)
+        up = self.begin()
+        left = self.disarm()
+        log = f"step {step}: {self.agent.read_log()[-400:]}"
+        if up:
+            self.agent.stop()
+            links = self.in_force()["links"]
+            for pin, link in before["links"].items():  # none was taken out and made anew
+                self.assertEqual(links.get(pin, link), link, log)
+        else:
+            self.assertEqual(self.agent.process.returncode, 1)
+            self.assertEqual(self.in_force(), before, log)
+        return up, left
 
     def fail_steps(self):
         """Starts until no step is left to fail; returns how many of them failed the start."""
         failed, step, left = 0, 0, False
         while not left:
             step += 1 + self.dice.randrange(STRIDE)
-            before = self.in_force()
-            self.arm("fail", step)
-            up = self.begin()
-            left = self.disarm()
-            if up:
-                self.agent.stop()
-                continue
-            self.assertEqual(self.agent.process.returncode, 1)
-            self.assertEqual(self.in_force(), before,
-                             f"step {step}: {self.agent.read_log()[-400:]}")
-            failed += 1
+            up, left = self.fail_at(step)
+            failed += not up
         return failed
 
     def test_failing_start(self):
         """What fails on the way leaves the version before in force, as it is."""
-        self.agent.settings = {"fallback": "fail"}
-        self.addCleanup(self.agent.settings.clear)
-        self.agent.configure(**self.mesh)
         self.start_traffic()
         self.wait_for_splicing()
         for name in "text", "layout":
@@ -108,6 +117,27 @@ class Upgrade(SurviveCase):
             self.wait_for_splicing()
         self.assert_nobody_noticed(REDIRECTED)
         wait_until(lambda: len(self.versions()) == 1, "the other version is gone")
+        self.assert_as_after_a_clean_start()
+
+    def test_failing_first_start(self):
+        """Of a version that was never here: nothing of it is left beside that in force."""
+        ours = self.versions()
+        failed, step, left = 0, 0, False
+        self.agent.stop()
+        while not left:
+            step += 1 + self.dice.randrange(STRIDE)
+            self.agent.program = self.build_of("layout")
+            up, left = self.fail_at(step)
+            failed += not up
+            if not up:
+                continue
+            self.change_to(None)
+            self.agent.stop()
+            for other in set(self.versions()) - set(ours):
+                shutil.rmtree(f"{self.agent.pins}/{other}")
+        self.assertGreater(failed, 3)
+        self.agent.program = self.build_of(None)
+        self.agent.start()
         self.assert_as_after_a_clean_start()
 
 
