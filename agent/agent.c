@@ -118,33 +118,14 @@ static int agent_load(struct agent *agent)
 	return 0;
 }
 
-/*
- * Mesh slots that no cgroup refers to. There are three sets of them: after a crash in mid-reload
- * cgroups may refer to two. The one after that in force comes first, so that a set is not filled
- * again right after it was left.
- */
+/* Mesh slots that no cgroup refers to, and no hook looks at any more. Those after the ones in force
+ * come first: connections are told by the slots that they were redirected by. */
 static int agent_free_slots(struct agent *agent, unsigned int *ret)
 {
-	enum { SETS = SHUNT_MESH_SLOTS / SHUNT_MESHES_MAX };
-	unsigned int set = agent->policy ? agent->policy->first_slot / SHUNT_MESHES_MAX : 0;
-	struct table cgroups = TABLE_INIT(uint64_t, struct shunt_cgroup);
-	bool used[SETS] = {};
-	int r = maps_read(loader_maps(agent->loader)->cgroups, &cgroups);
+	unsigned int now = agent->policy ? agent->policy->first_slot : 0;
 
-	for (size_t i = 0; !r && i < cgroups.n; i++) {
-		const struct shunt_cgroup *entry = table_value(&cgroups, i);
-
-		if (entry->role != SHUNT_ROLE_NONE && entry->mesh < SHUNT_MESH_SLOTS)
-			used[entry->mesh / SHUNT_MESHES_MAX] = true;
-	}
-	table_deinit(&cgroups);
-	for (int i = 0; i < SETS; i++) {
-		set = (set + 1) % SETS;
-		if (!used[set])
-			break;
-	}
-	*ret = set * SHUNT_MESHES_MAX;
-	return r;
+	return maps_find_slots(loader_maps(agent->loader)->cgroups, now, ret)
+		       ?: maps_wait_for_hooks();
 }
 
 static unsigned int agent_cidr_slot(const void *key)
@@ -627,6 +608,15 @@ static void agent_check_pins(void *user)
 	agent->pins_lost = r != 0;
 }
 
+static void agent_watch_config(struct agent *agent)
+{
+	int r = refresh_set(&agent->refresh, agent->config->reload_on_change);
+
+	if (r)
+		log_warning("reload_on_change: the directory of %s cannot be watched: %s",
+			    agent->config->path, strerror(-r));
+}
+
 int agent_reload(struct agent *agent, struct config_problems *problems)
 {
 	struct config *config = NULL;
@@ -635,6 +625,7 @@ int agent_reload(struct agent *agent, struct config_problems *problems)
 	if (agent->detaching)
 		return -ESHUTDOWN;
 	agent->reload_failed = true;
+	refresh_note(&agent->refresh);
 	r = config_load(agent->config->path, problems, &config);
 	if (r)
 		return r;
@@ -650,6 +641,7 @@ int agent_reload(struct agent *agent, struct config_problems *problems)
 		config_free(config);
 	agent_set_log_level(agent->config);
 	agent_apply_http(agent);
+	agent_watch_config(agent);
 	agent->reload_failed = r != 0;
 	notify_send("READY=1");
 	return r;
@@ -674,6 +666,7 @@ static void agent_stop(struct agent *agent)
 	uv_close((uv_handle_t *)&agent->log_timer, NULL);
 	watchdog_close(&agent->watchdog);
 	mounts_close(&agent->mounts);
+	refresh_close(&agent->refresh);
 	uv_close((uv_handle_t *)&agent->drain, NULL);
 	for (size_t i = 0; i < ARRAY_SIZE(agent->signals); i++)
 		uv_close((uv_handle_t *)&agent->signals[i], NULL);
@@ -700,8 +693,9 @@ static void agent_remove_all(struct agent *agent)
 
 static void agent_remove_unwanted(struct agent *agent)
 {
-	int r = agent_remove_rules(agent, agent->policy->first_slot, false);
+	int r = maps_wait_for_hooks();
 
+	r = r ?: agent_remove_rules(agent, agent->policy->first_slot, false);
 	enrol_detach_unwanted(agent->enrol);
 	if (r) {
 		log_errno(r, "rules that are not in force any more could not be removed yet");
@@ -767,6 +761,11 @@ static void agent_reload_by_signal(struct agent *agent)
 	else
 		log_info("reloaded %s", agent->config->path);
 	config_problems_deinit(&problems);
+}
+
+static void agent_on_config(void *user)
+{
+	agent_reload_by_signal(user);
 }
 
 static void agent_on_signal(uv_signal_t *handle, int signum)
@@ -879,7 +878,8 @@ int agent_run(struct config *config)
 	agent_set_log_level(config);
 	log_adopt_libbpf();
 	agent_init_handles(&agent);
-	r = agent_start_signals(&agent);
+	r = refresh_init(&agent.refresh, &agent.loop, config->path, agent_on_config, &agent);
+	r = r ?: agent_start_signals(&agent);
 	r = r ?: agent_start(&agent);
 	if (r) {
 		agent_stop(&agent);
@@ -887,6 +887,7 @@ int agent_run(struct config *config)
 		if (mounts_watch(&agent.mounts, &agent.loop, agent_check_pins, &agent))
 			log_warning(
 				"mounts cannot be watched: pins that go are noticed at a reload");
+		agent_watch_config(&agent);
 		agent_say_ready(&agent);
 		notify_send("READY=1");
 		watchdog_start(&agent.watchdog);

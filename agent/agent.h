@@ -16,6 +16,7 @@
 #include "mounts.h"
 #include "nft.h"
 #include "policy.h"
+#include "refresh.h"
 #include "selftest.h"
 #include "splice.h"
 #include "watch.h"
@@ -31,6 +32,7 @@ struct agent {
 	uv_timer_t log_timer;
 	struct watchdog watchdog;
 	struct mounts mounts;
+	struct refresh refresh;
 	bool pins_lost;	  /* … and the log says so */
 	uv_timer_t drain; /* until it is looked whether other versions are needed still */
 	unsigned int drain_ms;

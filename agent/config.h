@@ -59,6 +59,8 @@ struct config_port_list {
 	size_t n;
 };
 
+enum config_switch { CONFIG_NO, CONFIG_YES };
+
 struct config_ids {
 	struct config_id *items;
 	size_t n;
@@ -94,6 +96,7 @@ struct config {
 	struct shunt_endpoint metrics_listen; /* port 0: nowhere */
 	char *log_level;		      /* one of error, warning, info, debug */
 	enum config_fallback fallback;
+	enum config_switch reload_on_change;
 	struct config_globs splice_never; /* of paths of executables; a default has line 0 */
 	uint32_t limit_flows;
 	uint32_t limit_cgroups;

@@ -29,6 +29,12 @@ static const struct config_choice fallbacks[] = {
 	{},
 };
 
+static const struct config_choice switches[] = {
+	[CONFIG_NO] = {.name = "no"},
+	[CONFIG_YES] = {.name = "yes"},
+	{},
+};
+
 static const struct config_choice splices[] = {
 	[SHUNT_SCOPE_OFF] = {.name = "off"},
 	[SHUNT_SCOPE_SIDECAR] = {.name = "sidecar"},
@@ -63,6 +69,8 @@ static const struct config_key agent_keys[CONFIG_AGENT_KEYS] = {
 	[CONFIG_AGENT_LOG_LEVEL] = AGENT(log_level, config_value_log_level, .choices = log_levels),
 	[CONFIG_AGENT_FALLBACK] = AGENT(fallback, config_value_choice, .choices = fallbacks),
 	[CONFIG_AGENT_SPLICE_NEVER] = AGENT(splice_never, config_value_program, .list = true),
+	[CONFIG_AGENT_RELOAD_ON_CHANGE] =
+		AGENT(reload_on_change, config_value_choice, .choices = switches),
 };
 
 static const struct config_key limit_keys[] = {

@@ -166,6 +166,17 @@ static int loader_look_at_pin(const struct bpf_map *map, const char *path, struc
 	return ret->max_entries == bpf_map__max_entries(map) ? LOADER_PIN_FITS : LOADER_PIN_RESIZED;
 }
 
+/* Is there a set of mesh slots left to fill? Agents that were killed in mid-reload, one after the
+ * other, may have left entries that refer to all of them. */
+static bool loader_policy_has_room(const struct loader *loader)
+{
+	_cleanup_close_ int cgroups =
+		loader_pins_get(&loader->pins, SHUNT_ABI_VERSION, LOADER_POLICY "/shunt_cgroups");
+	unsigned int slots;
+
+	return cgroups >= 0 && !maps_find_slots(cgroups, 0, &slots);
+}
+
 /* Those with the policy are kept all together or not at all. */
 static bool loader_policy_fits(const struct loader *loader)
 {
@@ -182,7 +193,7 @@ static bool loader_policy_fits(const struct loader *loader)
 		if (!path || loader_look_at_pin(map, path, &info) != LOADER_PIN_FITS)
 			return false;
 	}
-	return true;
+	return loader_policy_has_room(loader);
 }
 
 /* What sockets carry with them is shared with other versions, if these mean the same by it. */

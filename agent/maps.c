@@ -28,6 +28,50 @@ int maps_del_cgroup(const struct maps *maps, uint64_t id)
 	return r == -ENOENT ? 0 : r;
 }
 
+int maps_find_slots(int cgroups, unsigned int now, unsigned int *ret)
+{
+	enum { SETS = SHUNT_MESH_SLOTS / SHUNT_MESHES_MAX };
+	struct table entries = TABLE_INIT(uint64_t, struct shunt_cgroup);
+	bool used[SETS] = {};
+	int r = maps_read(cgroups, &entries);
+
+	for (size_t i = 0; !r && i < entries.n; i++) {
+		const struct shunt_cgroup *entry = table_value(&entries, i);
+
+		if (entry->role != SHUNT_ROLE_NONE && entry->mesh < SHUNT_MESH_SLOTS)
+			used[entry->mesh / SHUNT_MESHES_MAX] = true;
+	}
+	table_deinit(&entries);
+	if (r)
+		return r;
+	for (unsigned int i = 1; i <= SETS; i++) {
+		unsigned int set = (now / SHUNT_MESHES_MAX + i) % SETS;
+
+		if (used[set])
+			continue;
+		*ret = set * SHUNT_MESHES_MAX;
+		return 0;
+	}
+	return -ENOSPC;
+}
+
+/* The kernel waits for all programs that run when a map within a map is replaced: a grace period of
+ * RCU, which hooks are within. */
+int maps_wait_for_hooks(void)
+{
+	_cleanup_close_ int inner =
+		bpf_map_create(BPF_MAP_TYPE_ARRAY, "shunt_wait", sizeof(__u32), 1, 1, NULL);
+	LIBBPF_OPTS(bpf_map_create_opts, options, .inner_map_fd = inner);
+	_cleanup_close_ int outer = -1;
+	__u32 key = 0;
+
+	if (inner < 0)
+		return inner;
+	outer = bpf_map_create(BPF_MAP_TYPE_ARRAY_OF_MAPS, "shunt_waits", sizeof(__u32),
+			       sizeof(__u32), 1, &options);
+	return outer < 0 ? outer : bpf_map_update_elem(outer, &key, &inner, BPF_ANY);
+}
+
 int maps_del_end(const struct maps *maps, const struct shunt_end_key *end)
 {
 	int r = bpf_map_delete_elem(maps->ends, end);

@@ -36,6 +36,12 @@ struct maps {
 int maps_put_cgroup(const struct maps *maps, uint64_t id, const struct shunt_cgroup *entry);
 int maps_del_cgroup(const struct maps *maps, uint64_t id); /* 0 too if it was not there */
 
+/* A set of SHUNT_MESHES_MAX mesh slots to which no entry of @cgroups refers: its first; those after
+ * the set that begins at @now are looked at first. -ENOSPC: there is none. */
+int maps_find_slots(int cgroups, unsigned int now, unsigned int *ret);
+/* Returns once every hook has ended that ran before: what was switched by then, none looks at. */
+int maps_wait_for_hooks(void);
+
 /* Takes a socket out of the sockhash, with what is queued for it; 0 too if it was not there. */
 int maps_del_end(const struct maps *maps, const struct shunt_end_key *end);
 

@@ -4,6 +4,7 @@
 import os
 import signal
 import socket
+import time
 
 from case import FAR4, PORT, Case, Refused, main, original_dst
 from sandbox import DEADLINE, Place, wait_until
@@ -117,6 +118,71 @@ class Reload(AgentCase):
         self.assertEqual(explain("/later"), ("redirected", False))
         place = Place(later, self.world.app.netns)
         self.assertEqual(place.run(ask, [FAR4]), {FAR4: f"one {(FAR4, PORT)}"})
+
+
+class ReloadOnChange(AgentCase):
+    def setUp(self):
+        super().setUp()
+        self.agent.settings["reload_on_change"] = "yes"
+        self.addCleanup(self.agent.reload)
+        self.addCleanup(self.agent.settings.clear)
+        self.agent.reload()
+
+    def write(self, name, **keys):
+        """A configuration at another path than that of the agent."""
+        path, self.agent.config = self.agent.config, f"{self.world.directory}/{name}"
+        try:
+            self.agent.configure(**keys)
+            return self.agent.config
+        finally:
+            self.agent.config = path
+
+    def wait_for(self, sidecar):
+        wait_until(lambda: ask([FAR4]) == {FAR4: f"{sidecar} {(FAR4, PORT)}"}, "it is reloaded")
+
+    def test_replaced(self):
+        for sidecar, config in ("two", CONFIG_TWO), ("one", CONFIG_ONE):
+            os.rename(self.write("next.ini", **config), self.agent.config)
+            self.wait_for(sidecar)
+
+    def test_written_in_place(self):
+        for sidecar, config in ("two", CONFIG_TWO), ("one", CONFIG_ONE):
+            self.agent.configure(**config)
+            self.wait_for(sidecar)
+
+    def test_link_that_leads_elsewhere(self):
+        """As a ConfigMap is mounted: the file is a link into a directory that is one itself."""
+        directory = self.world.directory
+        for n, config in enumerate((CONFIG_ONE, CONFIG_TWO)):
+            os.mkdir(f"{directory}/{n}")
+            os.rename(self.write("next.ini", **config), f"{directory}/{n}/shunt.ini")
+        os.symlink("0", f"{directory}/..data")
+        os.symlink("..data/shunt.ini", f"{directory}/link")
+        os.rename(f"{directory}/link", self.agent.config)
+        self.addCleanup(os.unlink, self.agent.config)
+        self.wait_for("one")
+        os.symlink("1", f"{directory}/..next")
+        os.rename(f"{directory}/..next", f"{directory}/..data")
+        self.wait_for("two")
+
+    def test_mistake(self):
+        """Said once, and nothing changes; the next file is read again."""
+        said = lambda: self.agent.read_log().count("not reloaded")
+        before = said()
+        self.agent.configure(tcp_redirect="nonsense")
+        wait_until(lambda: said() > before, "the log says so")
+        self.assertIn("'nonsense' is not an address", self.agent.read_log())
+        self.assertEqual(ask([FAR4]), {FAR4: f"one {(FAR4, PORT)}"})
+        self.agent.configure(**CONFIG_TWO)
+        self.wait_for("two")
+        self.assertEqual(said(), before + 1)
+
+    def test_not_asked_for(self):
+        self.agent.settings["reload_on_change"] = "no"
+        self.agent.reload()
+        self.agent.configure(**CONFIG_TWO)
+        time.sleep(1)  # in which it would be
+        self.assertEqual(ask([FAR4]), {FAR4: f"one {(FAR4, PORT)}"})
 
 
 class Restart(AgentCase):

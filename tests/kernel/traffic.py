@@ -8,7 +8,7 @@ import random
 import select
 import socket
 
-from case import FAR4, PORT, attempt, original_dst
+from case import FAR4, PORT, attempt, family_of, original_dst
 from sandbox import DEADLINE
 
 PAUSE = 0.001  # seconds
@@ -17,19 +17,25 @@ RESOLVERS = FAR4, "10.83.3.1"
 TALK_PORT = 81  # dialled by those who talk
 
 
+def dialled(sock):
+    """Whom the client dialled, as a sidecar asks."""
+    level = socket.IPPROTO_IPV6 if sock.family == socket.AF_INET6 else socket.IPPROTO_IP
+    return attempt(original_dst, sock, level)
+
+
 def serve(listener, name, is_sidecar):
     """Tells every client who serves it, and a sidecar whom the client dialled."""
     while True:
         sock, _ = listener.accept()
         with sock:
-            told = f" {attempt(original_dst, sock)}" if is_sidecar else ""
+            told = f" {dialled(sock)}" if is_sidecar else ""
             sock.sendall(f"{name}{told}".encode())
 
 
 def ask(addresses):
     heard = {}
     for address in addresses:
-        with socket.socket() as sock:
+        with socket.socket(family_of(address)) as sock:
             heard[address] = attempt(sock.connect, (address, PORT)) or sock.recv(64).decode()
     return heard
 
@@ -143,7 +149,7 @@ def serve_all(listeners, name, is_sidecar):
 
     async def answer(reader, writer):
         sock = writer.get_extra_info("socket")
-        told = attempt(original_dst, sock) if is_sidecar else sock.getsockname()
+        told = dialled(sock) if is_sidecar else sock.getsockname()
         with contextlib.suppress(ConnectionError):  # who asked has ended
             if told[1] == TALK_PORT:
                 await talk(reader, writer)

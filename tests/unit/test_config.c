@@ -159,7 +159,8 @@ static void test_messages(void **state)
 		{"[agent]\nflows = 1\nx = 1\n[limits]\ncgroups = 1\ncgroups = x\ncgroup = 1\n" MESH
 		 "log_level = info\nTcp_redirect = x\n",
 		 {"x.ini:2: unknown key 'flows': it belongs in [limits]",
-		  "x.ini:3: unknown key 'x'; [agent] has cgroup_root, pin_dir, control_socket, metrics_listen, log_level, fallback, splice_never",
+		  "x.ini:3: unknown key 'x'; [agent] has cgroup_root, pin_dir, control_socket, metrics_listen, log_level, fallback, splice_never"
+		  ", reload_on_change",
 		  "x.ini:6: cgroups: is there twice; the first is in line 5",
 		  "x.ini:7: unknown key 'cgroup'; [limits] has flows, cgroups, rules, splice_queue",
 		  "x.ini:12: unknown key 'log_level': it belongs in [agent]",
@@ -818,6 +819,7 @@ static void test_shipped_defaults(void **state)
 		"inbound_exclude_ports",
 		"splice",
 		"on_sidecar_down",
+		"reload_on_change",
 	};
 	_cleanup_fclose_ FILE *stream = NULL;
 	char text[16384];
@@ -849,6 +851,7 @@ static void test_shipped_defaults(void **state)
 			    sizeof(bare->metrics_listen));
 	assert_string_equal(config->log_level, bare->log_level);
 	assert_int_equal(config->fallback, bare->fallback);
+	assert_int_equal(config->reload_on_change, bare->reload_on_change);
 	assert_int_equal(config->limit_flows, bare->limit_flows);
 	assert_int_equal(config->limit_cgroups, bare->limit_cgroups);
 	assert_int_equal(config->splice_never.n, bare->splice_never.n);
