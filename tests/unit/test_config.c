@@ -841,7 +841,7 @@ static void test_shipped_defaults(void **state)
 		memmove(p + 1, p + 2, strlen(p + 2) + 1);
 		uncommented++;
 	}
-	assert_int_equal(uncommented, 22);
+	assert_int_equal(uncommented, 23);
 	config = parse_good(text);
 
 	assert_string_equal(config->cgroup_root, "/sys/fs/cgroup");
