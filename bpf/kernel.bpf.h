@@ -7,6 +7,8 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 
+#include "cast.bpf.h"
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 struct kernfs_node {
@@ -121,6 +123,10 @@ struct request_sock {
 	struct sock_common __req_common;
 };
 
+struct bpf_sock_ops_kern {
+	struct sock *sk;
+};
+
 struct tcp_request_sock {
 	__u32 rcv_isn;
 	__u32 snt_isn;
@@ -160,25 +166,18 @@ struct bpf_iter_meta {
 #pragma clang attribute pop
 
 /*
- * The kernel's struct sock behind a socket of the BPF context. The verifier lets nobody compute
- * with the pointer itself, but it may be stored, and what is read back from memory is a plain
- * number.
+ * The address behind a pointer that the verifier guards, as a number: it lets nobody compute with
+ * the pointer itself, but it may be stored, and what is loaded is a plain number.
  */
-static __always_inline struct sock *kernel_sock(struct bpf_sock *sk)
-{
-	struct bpf_sock *volatile stored = sk;
-	__u64 address = 0;
-
-	bpf_probe_read_kernel(&address, sizeof(address), (const void *)&stored);
-	return (struct sock *)address;
-}
-
-/* The address behind a pointer that the verifier guards, as a number. */
 static __always_inline __u64 kernel_address(void *pointer)
 {
 	void *volatile stored = pointer;
-	__u64 address = 0;
 
-	bpf_probe_read_kernel(&address, sizeof(address), (const void *)&stored);
-	return address;
+	return CAST_LOAD(__u64, &stored);
+}
+
+/* The kernel's struct sock behind a socket of the BPF context. */
+static __always_inline struct sock *kernel_sock(struct bpf_sock *sk)
+{
+	return (struct sock *)kernel_address(sk);
 }

@@ -33,31 +33,30 @@ static __always_inline void sockops_subscribe(struct bpf_sock_ops *ctx, __u32 fl
 
 /*
  * A listener of this host answers a SYN: the numbers of both ends are known, the client's end is
- * not done yet. The context has no socket here, but it begins with the address of one:
- * struct bpf_sock_ops_kern.
+ * not done yet. The context has no socket here, but behind it is the address of the request's.
  */
 static __always_inline void sockops_mark_syn(struct bpf_sock_ops *ctx)
 {
 	struct shunt_control *control = pair_control();
-	struct tcp_request_sock *request = NULL;
+	struct tcp_request_sock *request;
+	struct bpf_sock_ops_kern *kernel;
 	struct shunt_listener *known;
 	struct shunt_pair_key key;
 	struct shunt_syn syn = {};
-	struct sock *listener;
-	__u64 cookie;
+	struct tcp_sock *listener;
 
 	if (!control || !control->splice || ctx->is_fullsock)
 		return;
-	bpf_probe_read_kernel(&request, sizeof(request), ctx);
-	listener = BPF_CORE_READ((struct request_sock *)request, __req_common.skc_listener);
-	key.client = BPF_CORE_READ(request, rcv_isn) + 1;
-	key.server = BPF_CORE_READ(request, snt_isn) + 1;
-	syn.cgroup = BPF_CORE_READ(listener, sk_cgrp_data.cgroup, kn, id);
-	syn.netns = BPF_CORE_READ(listener, __sk_common.skc_net.net, ns.inum);
-	syn.blocking = !(BPF_CORE_READ(listener, sk_socket, file, f_flags) & TCP_O_NONBLOCK);
-	cookie = BPF_CORE_READ(listener, __sk_common.skc_cookie.counter);
-	known = bpf_map_lookup_elem(&shunt_listeners, &cookie);
-	syn.listener = cookie;
+	kernel = bpf_rdonly_cast(ctx, bpf_core_type_id_kernel(struct bpf_sock_ops_kern));
+	request = bpf_rdonly_cast(kernel->sk, bpf_core_type_id_kernel(struct tcp_request_sock));
+	listener = tcp_at((__u64)((struct request_sock *)request)->__req_common.skc_listener);
+	key.client = request->rcv_isn + 1;
+	key.server = request->snt_isn + 1;
+	syn.cgroup = tcp_sk(listener)->sk_cgrp_data.cgroup->kn->id;
+	syn.netns = tcp_sk(listener)->__sk_common.skc_net.net->ns.inum;
+	syn.blocking = !(tcp_sk(listener)->sk_socket->file->f_flags & TCP_O_NONBLOCK);
+	syn.listener = tcp_sk(listener)->__sk_common.skc_cookie.counter;
+	known = bpf_map_lookup_elem(&shunt_listeners, &syn.listener);
 	if (known) {
 		syn.program = known->program;
 		syn.accepts = known->accepts;
@@ -65,22 +64,43 @@ static __always_inline void sockops_mark_syn(struct bpf_sock_ops *ctx)
 	bpf_map_update_elem(&shunt_syns, &key, &syn, BPF_ANY);
 }
 
-/* listen() and connect() run this, so the current task is the one that calls them. */
+/* Has Shunt redirected the socket? What it has noted then, or NULL. */
+static __always_inline struct shunt_sock *sockops_redirected(struct bpf_sock *sk)
+{
+	struct shunt_sock *state = bpf_sk_storage_get(&shunt_socks, sk, NULL, 0);
+
+	return state && state->flags & SHUNT_SOCK_REDIRECTED ? state : NULL;
+}
+
+/*
+ * listen() and connect() run this, so the current task is the one that calls them. Of a socket that
+ * was redirected it is known which process dialled, and the note is of the process, which is there
+ * already unless this is its first connect().
+ */
 static __always_inline void sockops_note_user(struct bpf_sock_ops *ctx)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	struct inode *inode = BPF_CORE_READ(task, mm, exe_file, f_inode);
-	struct shunt_listener listener = {.pid = bpf_get_current_pid_tgid() >> 32};
+	bool dials = ctx->op == BPF_SOCK_OPS_TCP_CONNECT_CB;
+	struct task_struct *task = bpf_get_current_task_btf();
 	struct shunt_control *control = pair_control();
-	__u64 cookie = bpf_get_socket_cookie(ctx);
+	struct inode *inode = task->mm->exe_file->f_inode;
+	struct shunt_listener user = {.pid = task->tgid};
+	struct shunt_listener *known = NULL;
+	struct bpf_sock *sk = ctx->sk;
+	__u64 key;
 
-	if (!inode || (ctx->op == BPF_SOCK_OPS_TCP_CONNECT_CB && !(control && control->splice)))
+	if (!inode || !sk || (dials && !(control && control->splice)))
 		return;
-	listener.program =
-		SHUNT_PROGRAM_KEY(BPF_CORE_READ(inode, i_sb, s_dev), BPF_CORE_READ(inode, i_ino));
-	bpf_map_update_elem(&shunt_listeners, &cookie, &listener, BPF_ANY);
-	if (!scope_program(listener.program))
-		pair_event(SHUNT_EVENT_PROGRAM, 0, listener.pid, listener.program);
+	user.program = SHUNT_PROGRAM_KEY(inode->i_sb->s_dev, inode->i_ino);
+	if (dials && sockops_redirected(sk)) {
+		key = SHUNT_LISTENER_PROCESS(user.pid);
+		known = bpf_map_lookup_elem(&shunt_listeners, &key);
+	} else {
+		key = bpf_get_socket_cookie(ctx);
+	}
+	if (!known || known->program != user.program)
+		bpf_map_update_elem(&shunt_listeners, &key, &user, BPF_ANY);
+	if (!scope_program(user.program))
+		pair_event(SHUNT_EVENT_PROGRAM, 0, user.pid, user.program);
 }
 
 /* Why the two ends are not to be spliced from the start; 0: they may be. */
@@ -121,29 +141,34 @@ static __always_inline __u32 sockops_enter(struct bpf_sock_ops *ctx, const struc
 	return SHUNT_REASON_none;
 }
 
-/* Who dialled: it may be long until it writes. What connect() has noted is of no more use. */
-static __always_inline void sockops_take_user(struct bpf_sock_ops *ctx, struct shunt_end *ret)
+/* Who dialled: it may be long until it writes. What was noted of the socket alone is of no more
+ * use. */
+static __always_inline void sockops_take_user(struct bpf_sock_ops *ctx,
+					      const struct shunt_sock *state, struct shunt_end *ret)
 {
-	__u64 cookie = bpf_get_socket_cookie(ctx);
-	struct shunt_listener *user = bpf_map_lookup_elem(&shunt_listeners, &cookie);
+	__u64 key = state ? SHUNT_LISTENER_PROCESS(state->pid) : bpf_get_socket_cookie(ctx);
+	struct shunt_listener *user = bpf_map_lookup_elem(&shunt_listeners, &key);
 
 	if (!user)
 		return;
 	ret->program = user->program;
 	ret->pid = user->pid;
-	bpf_map_delete_elem(&shunt_listeners, &cookie);
+	if (!state)
+		bpf_map_delete_elem(&shunt_listeners, &key);
 }
 
-static __always_inline void sockops_describe_client(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
+static __always_inline void sockops_describe_end(struct tcp_sock *tp, struct shunt_end *ret)
+{
+	ret->sock = kernel_address(tp);
+	ret->cgroup = tcp_sk(tp)->sk_cgrp_data.cgroup->kn->id;
+	ret->netns = tcp_sk(tp)->__sk_common.skc_net.net->ns.inum;
+}
+
+static __always_inline void sockops_describe_client(struct bpf_sock_ops *ctx, struct tcp_sock *tp,
 						    const struct shunt_sock *state,
 						    struct shunt_pair *ret)
 {
-	struct shunt_end *end = &ret->end[SHUNT_CLIENT];
-	struct sock *plain = kernel_sock(sk);
-
-	end->sock = (__u64)plain;
-	end->cgroup = BPF_CORE_READ(plain, sk_cgrp_data.cgroup, kn, id);
-	end->netns = BPF_CORE_READ(plain, __sk_common.skc_net.net, ns.inum);
+	sockops_describe_end(tp, &ret->end[SHUNT_CLIENT]);
 	ret->established_at = bpf_ktime_get_ns();
 	if (ctx->family == AF_INET) {
 		addr_set_v4(ret->source.addr, ctx->local_ip4);
@@ -226,8 +251,7 @@ static __always_inline void sockops_full(struct bpf_sock *sk, const struct shunt
  */
 static __always_inline void sockops_client(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
-	struct shunt_sock *state = bpf_sk_storage_get(&shunt_socks, sk, NULL, 0);
-	bool redirected = state && state->flags & SHUNT_SOCK_REDIRECTED;
+	struct shunt_sock *state = sockops_redirected(sk);
 	struct shunt_control *control = pair_control();
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	struct shunt_pair *pair;
@@ -236,22 +260,22 @@ static __always_inline void sockops_client(struct bpf_sock_ops *ctx, struct bpf_
 	struct shunt_syn *syn;
 	__u32 reason;
 
-	if (!tp || !control || (!redirected && !control->splice))
+	if (!tp || !control || (!state && !control->splice))
 		return;
 	if (sockops_splice)
-		sockops_take_user(ctx, &user);
+		sockops_take_user(ctx, state, &user);
 	/* Not ctx->snd_nxt: data that went with the SYN (Fast Open) counts there. */
 	view.key = tcp_pair_key(tcp_numbers(tp), SHUNT_CLIENT);
 	syn = control->splice ? bpf_map_lookup_elem(&shunt_syns, &view.key) : NULL;
-	if (!redirected && !syn) {
-		stats_plain(scope_row(BPF_CORE_READ(kernel_sock(sk), sk_cgrp_data.cgroup, kn, id)),
+	if (!state && !syn) {
+		stats_plain(scope_row(tcp_sk(tp)->sk_cgrp_data.cgroup->kn->id),
 			    SHUNT_REASON_remote);
 		return;
 	}
 	/* Where attachments overlap this runs twice for one connection. */
 	if (bpf_map_update_elem(&shunt_pairs, &view.key, &sockops_no_pair, BPF_NOEXIST)) {
 		if (!bpf_map_lookup_elem(&shunt_pairs, &view.key))
-			sockops_full(sk, redirected ? state : NULL, control);
+			sockops_full(sk, state, control);
 		return;
 	}
 	count(SHUNT_COUNTER_pairs_opened);
@@ -259,11 +283,11 @@ static __always_inline void sockops_client(struct bpf_sock_ops *ctx, struct bpf_
 	if (!pair)
 		return;
 	pair_view_set(&view, pair, SHUNT_CLIENT);
-	sockops_describe_client(ctx, sk, redirected ? state : NULL, pair);
+	sockops_describe_client(ctx, tp, state, pair);
 	view.me->program = user.program;
 	view.me->pid = user.pid;
 	sockops_subscribe(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
-	if (redirected) {
+	if (state) {
 		count(SHUNT_COUNTER_origdst_offered);
 		stats_latency(pair->row, pair->established_at - pair->opened_at);
 	} else if (syn) {
@@ -314,16 +338,13 @@ static __always_inline void sockops_server(struct bpf_sock_ops *ctx, struct bpf_
 {
 	struct shunt_pair_key key = {.client = ctx->rcv_nxt, .server = ctx->snd_nxt};
 	struct shunt_pair *pair = bpf_map_lookup_elem(&shunt_pairs, &key);
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	struct pair_view view = {.key = key};
-	struct sock *plain;
 
-	if (!pair || pair_flags(pair) & SHUNT_PAIR_JOINED)
+	if (!tp || !pair || pair_flags(pair) & SHUNT_PAIR_JOINED)
 		return;
-	plain = kernel_sock(sk);
 	pair_view_set(&view, pair, SHUNT_SERVER);
-	view.me->sock = (__u64)plain;
-	view.me->cgroup = BPF_CORE_READ(plain, sk_cgrp_data.cgroup, kn, id);
-	view.me->netns = BPF_CORE_READ(plain, __sk_common.skc_net.net, ns.inum);
+	sockops_describe_end(tp, view.me);
 	pair_set(pair, SHUNT_PAIR_JOINED);
 	sockops_subscribe(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
 	if (pair->flags & SHUNT_PAIR_REDIRECTED)

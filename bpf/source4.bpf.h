@@ -101,8 +101,8 @@ struct source4_lookup {
 static __always_inline const struct key_vector___src *
 source4_child(const struct key_vector___src *node, __u64 index)
 {
-	return SOURCE_LOAD(const struct key_vector___src *,
-			   (const char *)&node->leaf + index * sizeof(void *));
+	return CAST_LOAD(const struct key_vector___src *,
+			 (const char *)&node->leaf + index * sizeof(void *));
 }
 
 /*

@@ -65,9 +65,9 @@ static __always_inline struct source6_addr source6_read(const void *address)
 {
 	struct source6_addr addr;
 
-	if (source_can_cast()) {
-		addr.high = SOURCE_LOAD(__u64, address);
-		addr.low = SOURCE_LOAD(__u64, (const char *)address + sizeof(addr.high));
+	if (cast_available()) {
+		addr.high = CAST_LOAD(__u64, address);
+		addr.low = CAST_LOAD(__u64, (const char *)address + sizeof(addr.high));
 	} else {
 		bpf_probe_read_kernel(&addr, sizeof(addr), address);
 	}

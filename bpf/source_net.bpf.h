@@ -13,6 +13,8 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 
+#include "cast.bpf.h"
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 struct atomic___src {
@@ -131,49 +133,14 @@ struct fib_nh_common___src {
 
 #pragma clang attribute pop
 
-/* Since Linux 6.2. It makes no code: the verifier takes the result for a pointer to that type. */
-extern void *bpf_rdonly_cast(void *object, __u32 type) __ksym __weak;
-
-/* The verifier's own list of the functions that it knows. */
-enum special_kfunc_type___src {
-	KF_bpf_rdonly_cast___src,
-};
-
-/*
- * A constant once the program is loaded. Not a look at the function's address, for kernels before
- * 6.4 do not take that in a program.
- */
-static __always_inline bool source_can_cast(void)
-{
-	return bpf_core_enum_value_exists(enum special_kfunc_type___src, KF_bpf_rdonly_cast___src);
-}
-
-/*
- * The number of at most 8 bytes at any address, 0 where nothing is; a pointer comes as a number
- * too. Loads through a pointer of a known type cost no call, as bpf_probe_read_kernel() does, and
- * do not fault either. An address can be any number, so the type need only be one that has room for
- * all loads and is just numbers: such is struct in6_addr.
- */
-#define SOURCE_LOAD(type, address)                                                                 \
-	({                                                                                         \
-		type loaded_;                                                                      \
-                                                                                                   \
-		if (source_can_cast())                                                             \
-			loaded_ = *(__typeof__(loaded_) *)bpf_rdonly_cast(                         \
-				(void *)(address), bpf_core_type_id_kernel(struct in6_addr));      \
-		else                                                                               \
-			bpf_probe_read_kernel(&loaded_, sizeof(loaded_), (const void *)(address)); \
-		loaded_;                                                                           \
-	})
-
 /* container_of() with the kernel's own offset. */
 #define SOURCE_ENTRY(pointer, type, member) \
 	((const type *)((__u64)(pointer)-bpf_core_field_offset(type, member)))
 
 /* A member of the kernel's struct at @pointer, which may be any number. */
-#define SOURCE_READ(pointer, member)                                            \
-	SOURCE_LOAD(__typeof__((void)0, (pointer)->member), /* without const */ \
-		    (const char *)(pointer) + bpf_core_field_offset((pointer)->member))
+#define SOURCE_READ(pointer, member)                                          \
+	CAST_LOAD(__typeof__((void)0, (pointer)->member), /* without const */ \
+		  (const char *)(pointer) + bpf_core_field_offset((pointer)->member))
 
 /*
  * Where the kernel does not cast, a read costs far more than what it copies, so members that lie
@@ -185,7 +152,7 @@ static __always_inline bool source_can_cast(void)
 
 #define SOURCE_COPY(copy, pointer, first)                                            \
 	({                                                                           \
-		if (!source_can_cast())                                              \
+		if (!cast_available())                                               \
 			bpf_probe_read_kernel(&(copy), sizeof(copy),                 \
 					      (const char *)(pointer) +              \
 						      SOURCE_BEGIN(pointer, first)); \
@@ -198,7 +165,7 @@ static __always_inline bool source_can_cast(void)
 			bpf_core_field_offset((pointer)->member) - SOURCE_BEGIN(pointer, first); \
                                                                                                  \
 		barrier_var(offset_); /* or clang adds it to the stack pointer by an OR */       \
-		if (!source_can_cast() && offset_ <= sizeof(copy) - sizeof(part_))               \
+		if (!cast_available() && offset_ <= sizeof(copy) - sizeof(part_))                \
 			part_ = *(__typeof__(part_) *)((char *)&(copy) + offset_);               \
 		else                                                                             \
 			part_ = SOURCE_READ(pointer, member);                                    \
@@ -211,7 +178,7 @@ static __always_inline __u64 source_sock(struct bpf_sock *sk)
 	/* The verifier lets nobody compute with the pointer, but what is loaded is a number. */
 	struct bpf_sock *volatile stored = sk;
 
-	return SOURCE_LOAD(__u64, &stored);
+	return CAST_LOAD(__u64, &stored);
 }
 
 /* The socket's network namespace. 0: the socket is told which way to go. */

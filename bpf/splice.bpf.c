@@ -28,21 +28,19 @@
 #define SPLICE_ALONE 2
 
 /* Who is it that writes? The same process as last time, nearly always. */
-static __always_inline void splice_note_writer(const struct pair_view *view)
+static __always_inline void splice_note_writer(const struct pair_view *view,
+					       struct task_struct *task)
 {
 	struct shunt_end *me = view->me;
-	__u32 pid = bpf_get_current_pid_tgid() >> 32;
-	struct task_struct *task;
 	struct inode *inode;
+	__u32 pid = task->tgid;
 
 	if (me->pid == pid && me->program)
 		return;
-	task = (struct task_struct *)bpf_get_current_task();
-	inode = BPF_CORE_READ(task, mm, exe_file, f_inode);
+	inode = task->mm->exe_file->f_inode;
 	me->pid = pid;
 	if (inode)
-		me->program = SHUNT_PROGRAM_KEY(BPF_CORE_READ(inode, i_sb, s_dev),
-						BPF_CORE_READ(inode, i_ino));
+		me->program = SHUNT_PROGRAM_KEY(inode->i_sb->s_dev, inode->i_ino);
 	view->peer->checked = 0; /* it may read otherwise than the one before */
 	if (!scope_program(me->program))
 		pair_event(SHUNT_EVENT_PROGRAM, 0, pid, me->program);
@@ -50,9 +48,9 @@ static __always_inline void splice_note_writer(const struct pair_view *view)
 
 /* Does the send() that this program runs in carry urgent data? Its flags are only to be had from
  * the registers that the system call was made with; io_uring's flags are not there. */
-static __always_inline bool splice_urgent(void)
+static __always_inline bool splice_urgent(struct task_struct *task)
 {
-	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
 
 	switch (SPLICE_REGS_CALL(regs)) {
 	case __NR_sendto:
@@ -205,13 +203,14 @@ static __always_inline __u64 splice_room(const struct pair_view *view, struct tc
 static __always_inline bool splice_send(struct sk_msg_md *msg, struct tcp_sock *me,
 					const struct pair_view *view)
 {
+	struct task_struct *task = bpf_get_current_task_btf();
 	struct shunt_control *control = pair_control();
 	struct splice_verdict verdict;
 	struct tcp_sock *peer;
 	__u32 from = pair_state(view->me);
 	__u8 state = tcp_sk(me)->__sk_common.skc_state;
 
-	splice_note_writer(view);
+	splice_note_writer(view, task);
 	if (!control || from == SHUNT_STATE_PLAIN || from == SHUNT_STATE_LEFT)
 		return false;
 	/* After the own shutdown(SHUT_WR) TCP has to refuse, and would not be asked. */
@@ -221,7 +220,7 @@ static __always_inline bool splice_send(struct sk_msg_md *msg, struct tcp_sock *
 	struct splice_view now = {
 		.state = from,
 		.veto = splice_veto(view, me, peer, control->generation),
-		.now = splice_urgent(),
+		.now = splice_urgent(task),
 		/* Both count the same bytes, so this also says that all has arrived. Whether it was
 		 * acknowledged too need not matter: on a pair that talks back and forth the
 		 * acknowledgement waits for a segment that will not come. */

@@ -16,10 +16,6 @@
 #define TCP_O_NONBLOCK 04000   /* asm-generic/fcntl.h; the same on x86, arm64, s390 and riscv */
 #define TCP_PSOCK_MASK (~7ull) /* flags in the low bits of sk_user_data: <net/sock.h> */
 
-/* Since 6.2. The pointer may be stale: loads through it are checked, and give 0 where nothing is.
- */
-extern void *bpf_rdonly_cast(void *object, __u32 type) __ksym __weak;
-
 static __always_inline struct tcp_sock *tcp_at(__u64 address)
 {
 	return bpf_rdonly_cast((void *)address, bpf_core_type_id_kernel(struct tcp_sock));

@@ -461,7 +461,9 @@ enum shunt_accepts {
 };
 
 /* shunt_listeners: socket cookie of a listener -> who called listen(). An entry that is pushed out
- * is found again by the scan. */
+ * is found again by the scan. Also, until its handshake is over, of a socket that dials; and
+ * SHUNT_LISTENER_PROCESS() -> the program of a process whose connections are redirected. */
+#define SHUNT_LISTENER_PROCESS(pid) (1ull << 63 | (pid)) /* no cookie is as large */
 struct shunt_listener {
 	__u64 program;
 	__u32 pid;
