@@ -12,10 +12,10 @@
  */
 static __always_inline bool scope_agent_alive(const struct shunt_control *control)
 {
-	struct task_struct *task = (struct task_struct *)control->agent;
+	struct task_struct *task = bpf_rdonly_cast((void *)control->agent,
+						   bpf_core_type_id_kernel(struct task_struct));
 
-	return control->agent && BPF_CORE_READ(task, start_boottime) == control->agent_start &&
-	       !BPF_CORE_READ(task, exit_state);
+	return control->agent && task->start_boottime == control->agent_start && !task->exit_state;
 }
 
 /* What the agent has found out about an executable: enum shunt_program, 0 if nothing yet. */
