@@ -120,6 +120,16 @@ class Orderly(Semantics):
         end = ["EPIPE", 0, "EPIPE", 1, (b"before", b"", "EPIPE", b"")]
         self.compare(scenario, end + end)
 
+    def test_send_after_the_own_end_was_read(self):
+        """All that was sent has been read, the end too: nothing but the state speaks against it."""
+        def scenario(link):
+            for one, other in (link.client, link.server), (link.server, link.client):
+                write(one, b"before")
+                one.shutdown(socket.SHUT_WR)
+                yield read(other, 100), recv(other)
+                yield send(one, b"after", socket.MSG_NOSIGNAL), recv(other)
+        self.compare(scenario, 2 * [(b"before", b""), ("EPIPE", b"")])
+
     def test_shutdown_of_reading(self):
         """What was sent before and after can be read, and then there is an end."""
         def scenario(link):

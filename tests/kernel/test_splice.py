@@ -20,7 +20,7 @@ SO_TIMESTAMP, SO_TIMESTAMPING, SO_ZEROCOPY = 29, 37, 60
 TCP_REPAIR, TCP_ULP, TCP_INQ = 19, 31, 36
 IPPROTO_MPTCP = 262
 EDGES = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
-AGENTLESS = 4  # seconds within which keep-alive's timer has kicked, and some
+AGENTLESS = 15  # seconds: keep-alive's timer kicks after one; without it nothing would
 
 
 class Families(SpliceCase):
@@ -540,18 +540,20 @@ class Spill(SpliceCase):
         write(server, unread)
         sent = self.spill(client)
         self.kill_agent()
-        # No acknowledgement is left to be sent that would do.
-        wait_until(lambda: queue(client, SIOCOUTQ) == 0, "all is acknowledged")
-        reader.read_until(sent, AGENTLESS)
-        self.assertEqual(read(client, len(unread)), unread)
-        self.converse(client, server)
-        self.doCleanups()
+        try:
+            # No acknowledgement is left to be sent that would do.
+            wait_until(lambda: queue(client, SIOCOUTQ) == 0, "all is acknowledged")
+            reader.read_until(sent, AGENTLESS)
+            self.assertEqual(read(client, len(unread)), unread)
+            self.converse(client, server)
+        finally:
+            self.doCleanups()
 
     def test_short_reads_without_an_agent(self):
         for habit in self.HABITS:
             with self.subTest(habit=habit):
                 self.spill_without_agent(habit)
-                self.introduce()
+            self.introduce()
 
     def test_writer_that_does_not_read_without_an_agent(self):
         """The sockets cannot be taken out as long as that is so."""

@@ -12,6 +12,10 @@
 
 #define PHASE_BYTES_MIN	    (1u << 10)
 #define PHASE_BYTES_MAX	    (8u << 20)
+/* A message beyond what may be queued for a reader sends its pair back to TCP at once. So many
+ * connections have none: theirs are to be spliced for long, and to spill. */
+#define MODEST_MIN	    (4u << 10)
+#define MODEST_MAX	    (64u << 10)
 /* TCP brings some 80 KiB/s into the smallest of the receive buffers. */
 #define PHASE_BYTES_CRAMPED (96u << 10)
 #define MESSAGES_MAX	    1000u
@@ -21,6 +25,11 @@
 #define PAUSE_US_MAX	    50000u
 #define REST_US_MAX	    300000u
 
+static uint64_t min_u64(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
 void plan_init(struct plan *plan, uint64_t seed, uint64_t max_message)
 {
 	*plan = (struct plan){
@@ -28,11 +37,9 @@ void plan_init(struct plan *plan, uint64_t seed, uint64_t max_message)
 		.max_message = max_message,
 		.wait = true,
 	};
-}
-
-static uint64_t min_u64(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
+	if (!random_one_in(&plan->random, 4))
+		plan->max_message =
+			min_u64(max_message, random_log(&plan->random, MODEST_MIN, MODEST_MAX));
 }
 
 static void draw_sizes(struct plan *plan, uint64_t sizes[2])

@@ -133,7 +133,7 @@ one_of() # WORD…
 # what the waiting in between is for.
 disturb()
 {
-	local what mode
+	local what mode began
 	what=$(one_of "${disturbances[@]}")
 	case $what in
 	mode)
@@ -143,8 +143,11 @@ disturb()
 		what+=" $mode"
 		;;
 	kill)
+		began=$SECONDS
 		stop shuntd KILL || true
 		shuntd_start
+		# It lives for as long as it took to start, or most connections would meet none.
+		sleep "$((SECONDS - began))"
 		;;
 	cookies)
 		nsenter --net="/run/netns/$SRV" sysctl -qw \
