@@ -114,11 +114,12 @@ static const struct control_verb *control_find(const struct control *control, co
 
 static char *answer_text(struct writer *result, size_t *ret_len)
 {
-	static const char before[] = "{\"ok\":true,\"result\":";
-	size_t len = sizeof(before) - 1 + result->len + 2;
+	static const char before[] = "{\"ok\":true,\"result\":", after[] = {'}', '\n'};
+	size_t len = sizeof(before) - 1 + result->len + sizeof(after);
+	const char *written = writer_text(result);
 	char *text;
 
-	if (result->failed)
+	if (!written)
 		return answer_error(strerror(ENOMEM), ret_len);
 	if (len > SHUNT_PROTO_PENDING_MAX)
 		return answer_error("the answer is too long to be sent", ret_len);
@@ -126,8 +127,8 @@ static char *answer_text(struct writer *result, size_t *ret_len)
 	if (!text)
 		return NULL;
 	*ret_len = len;
-	memcpy(mempcpy(mempcpy(text, before, sizeof(before) - 1), result->text, result->len), "}\n",
-	       2);
+	memcpy(mempcpy(mempcpy(text, before, sizeof(before) - 1), written, result->len), after,
+	       sizeof(after));
 	return text;
 }
 

@@ -553,7 +553,7 @@ static int verbs_explain(void *user, const json_t *request, json_t **ret_result,
 		json_array_append_new(steps, json_string("no program of Shunt is attached at or "
 							 "above this cgroup"));
 	result = json_pack("{s:o, s:s, s:o, s:s, s:s, s:s, s:s, s:o, s:o, s:o}", "cgroup",
-			   verbs_text(path), "role", verbs_roles[match.entry.role], "mesh",
+			   verbs_text_or_null(path), "role", verbs_roles[match.entry.role], "mesh",
 			   verbs_text_or_null(match.mesh ? match.mesh->name : NULL), "protocol",
 			   query.protocol == IPPROTO_TCP ? "tcp" : "udp", "destination",
 			   json_string_value(json_object_get(request, "destination")), "outcome",
