@@ -22,6 +22,8 @@
 #define CLIENTS	     4
 #define NOTICES_MAX  4096 /* of one input */
 #define FLOWS	     1100 /* more than a page has */
+#define STEPS_MAX    48
+#define HEARD_MAX    (6 << 20) /* bytes; what is not heard is not answered for ever */
 #define TURNS	     3
 #define MISSING_LAST 3 /* turns until a connection that was closed is noticed, and its handles */
 
@@ -32,6 +34,9 @@ enum step {
 	STEP_HAPPEN, /* how often, place, length, bytes: put into a notice that is empty else */
 	STEP_READ,
 };
+
+/* Before the first step: how many flows there are. */
+#define FLOWS_FEW 7
 
 struct input {
 	const uint8_t *data;
@@ -54,6 +59,7 @@ static void *receiver;
 static int bell = -1;
 static struct shunt_notice notice;
 static unsigned int waiting, notices; /* in the ring; of this input */
+static size_t heard;		      /* of this input, in bytes */
 
 struct ring_buffer *__wrap_ring_buffer__new(int map, ring_buffer_sample_fn fn, void *ctx,
 					    const struct ring_buffer_opts *opts);
@@ -140,9 +146,11 @@ static void hear(struct caller *caller)
 	char *newline, *line;
 	ssize_t n;
 
-	while ((n = recv(caller->fd, caller->line + caller->len, sizeof(caller->line) - caller->len,
+	while (heard < HEARD_MAX &&
+	       (n = recv(caller->fd, caller->line + caller->len, sizeof(caller->line) - caller->len,
 			 MSG_DONTWAIT)) > 0) {
 		caller->len += n;
+		heard += n;
 		line = caller->line;
 		while ((newline = memchr(line, '\n', caller->line + caller->len - line))) {
 			check_line(line, newline - line);
@@ -232,18 +240,21 @@ static void take_step(struct input *input)
 		fake_agent_turn();
 }
 
-/* As many flows as it takes for several pages, all alike. */
-static void make_flows(const struct input *input)
+/* All alike: a few, or as many as it takes for several pages. */
+static void make_flows(struct input *input)
 {
 	static struct shunt_flow flows[FLOWS];
-	size_t size = input->size < sizeof(*flows) ? input->size : sizeof(*flows);
+	size_t size, n = take_byte(input) % (FLOWS_FEW + 1);
 
+	if (n == FLOWS_FEW)
+		n = FLOWS;
+	size = input->size < sizeof(*flows) ? input->size : sizeof(*flows);
 	flows[0] = (struct shunt_flow){};
 	memcpy(flows, input->data, size);
-	for (size_t i = 1; i < FLOWS; i++)
+	for (size_t i = 1; i < n; i++)
 		flows[i] = flows[0];
 	fake_kernel.data = (const uint8_t *)flows;
-	fake_kernel.size = sizeof(flows);
+	fake_kernel.size = n * sizeof(*flows);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -253,10 +264,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!control)
 		setup();
 	notices = 0;
+	heard = 0;
 	make_flows(&input);
 	for (int i = 0; i < CLIENTS; i++)
 		call(&callers[i]);
-	while (input.size)
+	for (int i = 0; i < STEPS_MAX && input.size; i++)
 		take_step(&input);
 	for (int i = 0; i < CLIENTS; i++) {
 		hear(&callers[i]);

@@ -27,6 +27,29 @@ static uint64_t last_touched(const struct flow *flow)
 	return client > server ? client : server;
 }
 
+/* A handshake that lost packets was one long round trip: until others are measured TCP waits for
+ * three times as long before it sends again what is lost then. Returns for how long, in ns. */
+static uint64_t retransmit_ns(const struct side *side)
+{
+	int process = pidfd_open(side->pid, 0), fd = pidfd_getfd(process, side->fd, 0);
+	struct tcp_info info = {};
+	socklen_t size = sizeof(info);
+
+	close(process);
+	if (fd < 0)
+		return 0;
+	getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size);
+	close(fd);
+	return info.tcpi_state == TCP_SYN_SENT || !info.tcpi_unacked ? 0 : info.tcpi_rto * 1000ull;
+}
+
+static bool is_stuck(const struct flow *flow, uint64_t idle_ns, uint64_t patience_ns)
+{
+	return idle_ns > patience_ns && idle_ns > patience_ns +
+							  retransmit_ns(&flow->sides[CLIENT]) +
+							  retransmit_ns(&flow->sides[SERVER]);
+}
+
 bool watch_flows(uint64_t patience_ns)
 {
 	static unsigned int first;
@@ -45,7 +68,7 @@ bool watch_flows(uint64_t patience_ns)
 		all_over = false;
 		touched = last_touched(flow);
 		/* Zero: it is being made. */
-		if (touched && now > touched && now - touched > patience_ns)
+		if (touched && now > touched && is_stuck(flow, now - touched, patience_ns))
 			board_fail(flow, "nothing came on for %ju s",
 				   (uintmax_t)((now - touched) / 1000000000));
 	}
