@@ -133,7 +133,7 @@ static int client_begin_text(const char *socket_path, json_t *request, char **re
 	client_send(fd, question, len + 1);
 	stream = fdopen(fd, "r");
 	if (!stream)
-		return client_connect_error(socket_path, errno);
+		return client_connect_error(socket_path, ENOMEM);
 	fd = -1;
 	r = client_receive(stream, ret_line);
 	if (r == 0)

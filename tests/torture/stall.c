@@ -205,8 +205,9 @@ static void order(int orders, size_t i)
 		err(1, "write");
 }
 
-/* Returns how long it took from the reader's first read until a write succeeded. */
-static uint64_t resume(int fd, size_t i, int orders, int done)
+/* Returns whether it was the reader's first read that let a write succeed, and how long that took:
+ * what TCP had put off, a retransmission, may have made room before. */
+static bool resume(int fd, size_t i, int orders, int done, uint64_t *ret_time)
 {
 	unsigned char number;
 	uint64_t resumed;
@@ -224,7 +225,8 @@ static uint64_t resume(int fd, size_t i, int orders, int done)
 	wires[i].reads = false;
 	if (read(done, &number, 1) != 1)
 		errx(1, "the reader ended");
-	return resumed - wires[i].resumed_at;
+	*ret_time = resumed - wires[i].resumed_at;
+	return resumed >= wires[i].resumed_at;
 }
 
 static int compare_times(const void *a, const void *b)
@@ -242,7 +244,8 @@ static double resume_median(const int *fds, size_t i, int orders, int done)
 	for (size_t k = 0; k < count; k++) {
 		if (k > 0)
 			fill_all(fds, i, i + 1, REFILL_NS);
-		times[k] = resume(fds[i], i, orders, done);
+		while (!resume(fds[i], i, orders, done, &times[k]))
+			fill_all(fds, i, i + 1, SETTLE_NS);
 	}
 	qsort(times, count, sizeof(*times), compare_times);
 	return times[count / 2] / 1e3;

@@ -80,8 +80,9 @@ status=0
 	        for name in ("accepted", "resumed_us") for way in ("plain", "shunt"))
 	    waits.append(shunt_us / plain_us)
 	    # Plain TCP itself may accept now so much, now so much: neither is wrong. Twice as far off
-	    # may be who accepts less: while spliced bytes lie in a buffer that its program has fixed,
-	    # TCP's window does not grow as it would.
+	    # may be who accepts less: of a buffer that its program has fixed a part stays unused,
+	    # because the next segment does not fit as a whole, and which one that is depends on what
+	    # is there already.
 	    of_plain = [value for (way, size, _, what), values in figures.items()
 	                if (way, size, what) == ("plain", buffer, "accepted") for value in values]
 	    off = not (min(of_plain) * (1 - 2 * accepted_limit / 100) <= shunt
