@@ -20,10 +20,10 @@
 #include "watch.h"
 
 #define CLIENTS	     4
-#define NOTICES_MAX  4096 /* of one input */
+#define NOTICES_MAX  512  /* of one input */
 #define FLOWS	     1100 /* more than a page has */
-#define STEPS_MAX    48
-#define HEARD_MAX    (6 << 20) /* bytes; what is not heard is not answered for ever */
+#define STEPS_MAX    24
+#define HEARD_MAX    (2 << 20) /* bytes; what is not heard is not answered for ever */
 #define TURNS	     3
 #define MISSING_LAST 3 /* turns until a connection that was closed is noticed, and its handles */
 
