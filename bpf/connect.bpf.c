@@ -15,16 +15,30 @@
 		  */
 
 /*
+ * TCP to ::1 from another address. What the kernel answers without a socket (the last ACK in
+ * TIME_WAIT, a RST) it routes to ::1 by the device that the source is an address of, where there is
+ * no way (net/ipv6/tcp_ipv6.c, tcp_v6_send_response(); rt6_need_strict()): the sidecar's end stays
+ * in LAST_ACK, and the next connection from that port is never answered.
+ */
+static __always_inline bool connect_loses_answers(struct bpf_sock_addr *ctx,
+						  const struct shunt_sock *state)
+{
+	return ctx->protocol == IPPROTO_TCP && addr_family(state->actual.addr) == SHUNT_V6 &&
+	       addr_loopback(state->actual.addr);
+}
+
+/*
  * Without more the kernel would choose 127.0.0.1 as the source on the way to the sidecar. The
  * socket is bound to what it would have chosen without Shunt, so that program and sidecar see the
  * same as without a proxy. The port is left open; a socket that has one was bound by its program,
- * which may have left the address open: then getsockname alone can tell the truth.
+ * which may have left the address open: then getsockname alone can tell the truth, as it has to on
+ * the way to ::1.
  */
 static __always_inline void connect_bind_source(struct bpf_sock_addr *ctx, struct shunt_sock *state)
 {
 	long r;
 
-	if (ctx->sk->src_port)
+	if (ctx->sk->src_port || connect_loses_answers(ctx, state))
 		return;
 	if (ctx->family == AF_INET) {
 		struct sockaddr_in source = {

@@ -188,6 +188,8 @@ static __always_inline void sockops_describe_client(struct bpf_sock_ops *ctx, st
 	ret->dialled = ret->actual;
 	if (state) {
 		ret->dialled = state->dialled;
+		if (state->flags & SHUNT_SOCK_SOURCE) /* as its program sees it */
+			addr_copy(ret->source.addr, state->source);
 		ret->mesh = state->mesh;
 		ret->row = state->row;
 		ret->opened_at = state->redirected_at;

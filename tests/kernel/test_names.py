@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """getsockname() and getpeername(): a program sees what it would see without a sidecar."""
 import socket
+import subprocess
 
 from case import FAR4, FAR6, POD4, POD6, PORT, TCP4, TCP6, Case, family_of, main, names
-from sandbox import Place
+from sandbox import Place, wait_until
 
 SECOND4, SECOND6 = "10.83.0.9", "fd83::9"  # of the pod, on the same device
 OTHER4, OTHER6 = "10.84.0.2", "fd84::2"  # of the pod, on its other device
@@ -46,9 +47,12 @@ class Source(Case):
         self.keep(self.world.outside.listen("::", PORT))
 
     def test_every_route(self):
+        """On the way to ::1 the socket is not bound, and getsockname() says what is right."""
         for address in (*DESTINATIONS, *(f"::ffff:{a}" for a in DESTINATIONS if "." in a)):
+            bound = "." in address
             with self.subTest(address), self.counted(
-                    connect_redirected=1, source_kept=1, source_unknown=0, getsockname_restored=0):
+                    connect_redirected=1, source_kept=int(bound), source_unknown=0,
+                    getsockname_restored=int(not bound)):
                 self.assert_as_outside(names_after_connect, address)
 
     def test_what_the_sidecar_sees(self):
@@ -56,8 +60,27 @@ class Source(Case):
             with self.subTest(address):
                 sock = self.dial(address)
                 proxied = self.accept(self.sidecar(address))
-                self.assertEqual(proxied.getpeername(), sock.getsockname())
+                own = sock.getsockname()
+                self.assertEqual(proxied.getpeername()[:2], own if "." in address else ("::1", own[1]))
                 self.assertEqual(proxied.getsockname()[:2], TCP4 if "." in address else TCP6)
+
+    def closing(self, port):
+        """The sidecar's end, by the client's port, as long as its FIN is not answered."""
+        with self.world.app.netns.inside():
+            return subprocess.check_output(
+                ("ss", "-Htn", "state", "last-ack", f"dport = :{port}"), text=True)
+
+    def test_sidecar_that_closes_last(self):
+        """Its FIN is answered by a client that is no socket any more."""
+        for address in (FAR4, FAR6, f"::ffff:{FAR4}"):
+            with self.subTest(address):
+                sock = self.dial(address)
+                proxied = self.accept(self.sidecar(address))
+                port = sock.getsockname()[1]
+                sock.close()
+                self.assertEqual(proxied.recv(1), b"")
+                proxied.close()
+                wait_until(lambda: not self.closing(port), "the sidecar's end is over")
 
     def test_bound_to_a_port(self):
         """It cannot be bound to an address any more, but says the right one; the sidecar sees
