@@ -324,7 +324,10 @@ static void test_messages(void **state)
 		{"[mesh a]\ncgroups = /a\nsplice = off\n",
 		 {"x.ini:1: mesh a: neither tcp_redirect nor dns_redirect, and splice = off: nothing would be done"}},
 		/* … is judged after its lines, and told before them */
-		{"[mesh a]\ncgroups = x\n\n" MESH_B "x = 1\n", {"x.ini:1: mesh a: neither tcp_redirect nor dns_redirect: nothing is redirected; if splicing alone is meant, write splice = sidecar", "x.ini:1: mesh a: nothing says who the sidecar is: nothing would be spliced; give sidecar_cgroups, sidecar_uids or sidecar_gids", "x.ini:2: cgroups: 'x' does not begin with '/'", "x.ini:8: unknown key 'x'; [mesh] has cgroups, sidecar_cgroups, sidecar_uids, sidecar_gids, tcp_redirect, dns_redirect, include_cidrs, exclude_cidrs, include_ports, exclude_ports, exclude_uids, exclude_gids, splice, on_sidecar_down"}},
+		{
+			"[mesh a]\ncgroups = x\n\n" MESH_B "x = 1\n",
+			{"x.ini:1: mesh a: neither tcp_redirect nor dns_redirect: nothing is redirected; if splicing alone is meant, write splice = sidecar", "x.ini:1: mesh a: nothing says who the sidecar is: nothing would be spliced; give sidecar_cgroups, sidecar_uids or sidecar_gids", "x.ini:2: cgroups: 'x' does not begin with '/'",
+			 "x.ini:8: unknown key 'x'; [mesh] has cgroups, sidecar_cgroups, sidecar_uids, sidecar_gids, tcp_redirect, dns_redirect, include_cidrs, exclude_cidrs, include_ports, exclude_ports, exclude_uids, exclude_gids, splice, on_sidecar_down"}},
 		/* … whose values are wrong lacks nothing else */
 		{"[mesh a]\ncgroups = a #\nsidecar_gids = -\ndns_redirect = x\n",
 		 {"x.ini:2: cgroups: 'a #': a comment after a value begins with ';'",
