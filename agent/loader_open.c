@@ -16,11 +16,11 @@
 #include "shunt.skel.h"
 #include "util/cleanup.h"
 
-/* What source_can_cast() looks for in the kernel, and something that no kernel has. */
-#define LOADER_CAST    "KF_bpf_rdonly_cast___src"
-#define LOADER_NO_CAST "KF_bpf_rdonly_none___src"
+/* What cast_available() looks for in the kernel, and something that no kernel has. */
+#define LOADER_CAST    "KF_bpf_rdonly_cast___cast"
+#define LOADER_NO_CAST "KF_bpf_rdonly_none___cast"
 
-/* Programs with calls that source_can_cast(), or sockops_splice, keeps from being come to. */
+/* Programs with calls that cast_available(), or sockops_splice, keeps from being come to. */
 static const struct loader_caller {
 	const char *section;
 	enum bpf_prog_type type;

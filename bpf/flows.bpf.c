@@ -97,6 +97,7 @@ int shunt_users(struct bpf_iter__task_file___flows *ctx)
 	struct task_struct *task = ctx->task;
 	struct file *file = ctx->file;
 	struct shunt_user user = {};
+	struct sock *volatile stored;
 	struct socket *socket;
 	struct sock *sk;
 
@@ -106,7 +107,8 @@ int shunt_users(struct bpf_iter__task_file___flows *ctx)
 	sk = socket ? socket->sk : NULL;
 	if (!sk || sk->sk_protocol != IPPROTO_TCP)
 		return 0;
-	user.sock = kernel_address(sk);
+	stored = sk; /* as kernel_address(), on a kernel that cannot cast too */
+	bpf_probe_read_kernel(&user.sock, sizeof(user.sock), (const void *)&stored);
 	user.pid = task->tgid;
 	bpf_seq_write(ctx->meta->seq, &user, sizeof(user));
 	return 0;
