@@ -66,7 +66,11 @@ class SurviveCase(Case):
         def splices():
             self.try_splicing()
             return self.agent.counters()["splice_bytes"] > before
-        wait_until(splices, "something is spliced", 2 * DEADLINE)
+        try:
+            wait_until(splices, "something is spliced", 2 * DEADLINE)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.agent.ask('status')}, "
+                                 f"{ {k: v for k, v in self.agent.counters().items() if v} }") from None
 
     def try_splicing(self):
         """Again, if the self-test ran out of time, as it may on a busy host."""
