@@ -137,7 +137,8 @@ static __always_inline void walk_adopt(const struct pair_view *view, struct tcp_
 	bool second = pair_flags(pair) & SHUNT_PAIR_MEMBER << !view->end;
 
 	if (walk_veto(view, me, peer)) {
-		settle_call_off(view);
+		if (settle_call_off(view))
+			pair_event(SHUNT_EVENT_WALK, view->peer->netns, 0, 0); /* owed a kick */
 		return;
 	}
 	if (pair_flags(pair) & SHUNT_PAIR_MEMBER << view->end) /* of a walk before, left alone */
@@ -145,6 +146,8 @@ static __always_inline void walk_adopt(const struct pair_view *view, struct tcp_
 	if (settle_unread(me) || settle_unread(peer) ||
 	    bpf_map_update_elem(&shunt_ends, &key, tcp_sk(me), BPF_NOEXIST)) {
 		settle_take_back(view, !view->end); /* both stay out until the next walk */
+		if (second && view->peer->netns != view->me->netns) /* not passed by again soon */
+			pair_event(SHUNT_EVENT_WALK, view->peer->netns, 0, 0);
 		return;
 	}
 	pair_set(pair, SHUNT_PAIR_MEMBER << view->end);
@@ -301,6 +304,8 @@ static __always_inline void walk_pass(struct bpf_iter__tcp *ctx,
 	if (!control->splice)
 		return;
 	walk_consider(view, me);
+	if (settle_owes_kick(view, me)) /* it may have been taken back just now */
+		walk_kick(me);
 	if (pair_flags(view->pair) & SHUNT_PAIR_ADOPT)
 		walk_say(ctx, SHUNT_WALK_AGAIN);
 	else if (view->me->delta_out)
