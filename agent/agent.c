@@ -123,9 +123,13 @@ static int agent_load(struct agent *agent)
 static int agent_free_slots(struct agent *agent, unsigned int *ret)
 {
 	unsigned int now = agent->policy ? agent->policy->first_slot : 0;
+	int r = maps_find_slots(loader_maps(agent->loader)->cgroups, now, ret);
 
-	return maps_find_slots(loader_maps(agent->loader)->cgroups, now, ret)
-		       ?: maps_wait_for_hooks();
+	if (r == -ENOSPC)
+		return log_errno(
+			r,
+			"some cgroups have the rules of earlier configurations still; try again, or start the agent again");
+	return r ?: maps_wait_for_hooks();
 }
 
 static unsigned int agent_cidr_slot(const void *key)

@@ -76,74 +76,53 @@ void config_check_mesh(struct config_draft *draft, const struct config_mesh *mes
 	check_globs(draft, &mesh->sidecar_cgroups, CONFIG_MESH_SIDECAR_CGROUPS, "sidecar_cgroups");
 }
 
-/* How sure it is that two meshes claim one cgroup. */
-enum claim { CLAIM_NONE, CLAIM_PERHAPS, CLAIM_BOTH };
-
 static bool is_literal(const char *pattern)
 {
 	return !pattern[strcspn(pattern, "*?")];
 }
 
-/* What is left of the claim of both on what @pattern and @other match after what @mesh takes out.
- * Where that is a part of it, nothing is told of the rest. */
-static enum claim claim_left(const struct config_mesh *mesh, const char *pattern, const char *other)
+/* Does @mesh take out all that @pattern matches? */
+static bool takes_out(const struct config_mesh *mesh, const char *pattern)
 {
-	enum claim left = CLAIM_BOTH;
-
 	for (size_t i = 0; i < mesh->cgroups.n; i++) {
 		const struct config_glob *glob = &mesh->cgroups.items[i];
 
-		if (!glob->negated)
-			continue;
-		if (!strcmp(glob->pattern, other) ||
-		    (is_literal(other) && glob_match(glob->pattern, other)))
-			return CLAIM_NONE;
-		if (glob_overlap(glob->pattern, other) && glob_overlap(glob->pattern, pattern))
-			left = CLAIM_PERHAPS;
+		if (glob->negated && (!strcmp(glob->pattern, pattern) ||
+				      (is_literal(pattern) && glob_match(glob->pattern, pattern))))
+			return true;
 	}
-	return left;
+	return false;
 }
 
-/* The first of @earlier's patterns that claims most surely what @glob of @later does. */
-static enum claim find_overlap(const struct config_mesh *earlier, const struct config_mesh *later,
-			       const struct config_glob *glob, const struct config_glob **ret)
+/* The first of @earlier's patterns that may claim what @glob of @later does; NULL: none. */
+static const struct config_glob *find_overlap(const struct config_mesh *earlier,
+					      const struct config_mesh *later,
+					      const struct config_glob *glob)
 {
-	enum claim found = CLAIM_NONE;
-
 	for (size_t i = 0; i < earlier->cgroups.n; i++) {
 		const struct config_glob *other = &earlier->cgroups.items[i];
-		enum claim ours, theirs, both;
 
-		if (other->negated || !glob_overlap(other->pattern, glob->pattern))
-			continue;
-		ours = claim_left(later, glob->pattern, other->pattern);
-		theirs = claim_left(earlier, other->pattern, glob->pattern);
-		both = ours < theirs ? ours : theirs;
-		if (both > found) {
-			found = both;
-			*ret = other;
-		}
+		if (!other->negated && !takes_out(later, other->pattern) &&
+		    glob_overlap(other->pattern, glob->pattern))
+			return other;
 	}
-	return found;
+	return NULL;
 }
 
-static void check_overlaps(struct config_draft *draft, const struct config_mesh *earlier,
-			   const struct config_mesh *later)
+static void warn_of_overlaps(struct config_draft *draft, const struct config_mesh *earlier,
+			     const struct config_mesh *later)
 {
 	for (size_t i = 0; i < later->cgroups.n; i++) {
-		const struct config_glob *glob = &later->cgroups.items[i], *other = NULL;
-		enum claim claim;
+		const struct config_glob *glob = &later->cgroups.items[i], *other;
 
-		if (glob->negated)
+		if (glob->negated || takes_out(earlier, glob->pattern))
 			continue;
-		claim = find_overlap(earlier, later, glob, &other);
-		if (claim == CLAIM_NONE)
-			continue;
-		config_draft_warning(
-			draft, glob->line,
-			"mesh %s: '%s' %s cgroups that mesh %s (line %u) claims; the first in the file wins",
-			later->name, glob->pattern, claim == CLAIM_BOTH ? "claims" : "may claim",
-			earlier->name, other->line);
+		other = find_overlap(earlier, later, glob);
+		if (other)
+			config_draft_warning(
+				draft, glob->line,
+				"mesh %s: '%s' may claim cgroups that mesh %s (line %u) claims; the first in the file wins",
+				later->name, glob->pattern, earlier->name, other->line);
 	}
 }
 
@@ -158,5 +137,5 @@ void config_check_file(struct config_draft *draft)
 
 	for (size_t later = 1; later < config->n_meshes; later++)
 		for (size_t earlier = 0; earlier < later; earlier++)
-			check_overlaps(draft, &config->meshes[earlier], &config->meshes[later]);
+			warn_of_overlaps(draft, &config->meshes[earlier], &config->meshes[later]);
 }

@@ -3,7 +3,7 @@
  * iter/tcp: passes by every TCP socket of a network namespace, each locked, when the agent asks.
  * Takes out of the sockhash who went back to TCP, tells readers what nothing else would, and lets
  * in again, or for the first time, pairs that alternate. Reads from: shunt_pairs, shunt_control,
- * policy. Writes to: shunt_pairs, shunt_ends, counters; to user space, what is left to do.
+ * policy. Writes to: shunt_pairs, shunt_ends, counters, events; to user space, what is left to do.
  */
 #include <linux/bpf.h>
 
