@@ -47,15 +47,16 @@ void warnings_drop_mended(struct warnings *warnings)
 	size_t n = 0;
 
 	for (size_t i = 0; i < warnings->n; i++) {
+		char *text = TAKE_PTR(warnings->texts[i]);
+
 		if (warnings->kinds[i] == WARNING_REVIEWED) {
-			free(warnings->texts[i]);
+			free(text);
 			continue;
 		}
 		warnings->kinds[n] = warnings->kinds[i];
-		warnings->texts[n++] = warnings->texts[i];
+		warnings->texts[n++] = text;
 	}
 	warnings->n = n;
-	warnings->texts[n] = NULL;
 }
 
 void warnings_clear(struct warnings *warnings)

@@ -17,7 +17,7 @@ enum warning_kind {
 
 /* Zeroed, it is empty. */
 struct warnings {
-	char *texts[WARNINGS_MAX + 1]; /* ends with NULL */
+	char *texts[WARNINGS_MAX + 1]; /* all behind the last are NULL */
 	enum warning_kind kinds[WARNINGS_MAX];
 	size_t n;
 };

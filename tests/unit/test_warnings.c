@@ -82,7 +82,10 @@ static void test_mended(void **state)
 	warnings_drop_mended(&warnings);
 	assert_int_equal(warnings.n, 1);
 	assert_string_equal(warnings.texts[0], "stands");
+	assert_null(warnings.texts[1]);
 	assert_true(add(&warnings, WARNING_FAULT, "is mended"));
+	assert_string_equal(warnings.texts[1], "is mended");
+	assert_null(warnings.texts[2]);
 	warnings_clear(&warnings);
 }
 
