@@ -354,9 +354,10 @@ int control_stream_write(struct control_stream *stream, const char *line, size_t
 		stream_cut_off(client);
 		return -ENOBUFS;
 	}
+	/* All but the last byte, which says whether a line is under way. */
 	if (stream->sent > SHUNT_PROTO_STREAM_MAX) {
-		writer_drop(&stream->lines, stream->sent);
-		stream->sent = 0;
+		writer_drop(&stream->lines, stream->sent - 1);
+		stream->sent = 1;
 	}
 	writer_raw(&stream->lines, line, len);
 	if (stream->lines.failed) {

@@ -132,6 +132,41 @@ static void test_slow(void **state)
 	assert_int_equal(server_call(server, job_ended), 0); /* the writer knows already */
 }
 
+/*
+ * It takes more than is kept, and then no more: wherever it stops, it hears no part of a line. What
+ * was sent is forgotten at one of these places, and nothing is sent after that.
+ */
+static void test_slow_in_mid_line(void **state)
+{
+	const long enough = SHUNT_PROTO_STREAM_MAX / LINE_SIZE;
+	struct server *server = *state;
+
+	for (long stop = enough - 100; stop < enough + 20; stop += 3) {
+		_cleanup_close_ int fd = listen_to(server);
+		const char *line;
+		long n = 0;
+
+		server_call(server, job_reset);
+		while (n < 50)
+			n = server_call(server, job_tell);
+		for (long heard = 0; heard < stop; heard++) {
+			assert_hears(fd, heard);
+			n = server_call(server, job_tell);
+		}
+		while (server_call(server, job_count)) {
+			assert_true(n < 3 * enough);
+			server->value = n;
+			n = server_call(server, job_tell);
+		}
+		for (long heard = stop; (line = hear(fd)) && *line != '{'; heard++) {
+			assert_int_equal(strlen(line), LINE_SIZE - 1);
+			assert_int_equal(atol(line), heard);
+		}
+		assert_non_null(line);
+		assert_null(hear(fd));
+	}
+}
+
 /* Whoever listens has nothing to say: neither later nor in the same breath. */
 static void test_listener_that_speaks(void **state)
 {
@@ -218,9 +253,13 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, server_setup, server_teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_written_answer), TEST(test_several),
-		TEST(test_slow),	   TEST(test_listener_that_speaks),
-		TEST(test_refused),	   TEST(test_idle),
+		TEST(test_written_answer),
+		TEST(test_several),
+		TEST(test_slow),
+		TEST(test_slow_in_mid_line),
+		TEST(test_listener_that_speaks),
+		TEST(test_refused),
+		TEST(test_idle),
 		TEST(test_close),
 	};
 
