@@ -86,9 +86,20 @@ static char *answer_format(json_t *answer, size_t *ret_len)
 	return text;
 }
 
+/* @error: of any bytes. */
 static char *answer_error(const char *error, size_t *ret_len)
 {
-	return answer_format(json_pack("{s:b, s:s}", "ok", 0, "error", error), ret_len);
+	struct writer answer = {};
+
+	writer_object(&answer, NULL);
+	writer_bool(&answer, "ok", false);
+	writer_string(&answer, "error", error);
+	writer_object_end(&answer);
+	writer_raw(&answer, "\n", 1);
+	*ret_len = answer.len;
+	if (answer.failed)
+		writer_deinit(&answer);
+	return answer.text;
 }
 
 static char *answer_result(json_t *result, size_t *ret_len)

@@ -92,7 +92,7 @@ json_t *verbs_text(const char *text)
 
 	if (string)
 		return string;
-	escaped = malloc(4 * strlen(text) + 1);
+	escaped = calloc(strlen(text) + 1, 4);
 	if (!escaped)
 		return NULL;
 	for (const unsigned char *c = (const unsigned char *)text; *c; c++)
@@ -247,13 +247,13 @@ static int verbs_status(void *user, const json_t *request, json_t **ret_result, 
 	maps = agent->off ? json_array() : verbs_maps(agent, &pairs);
 	return verbs_done(
 		json_pack(
-			"{s:s, s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:o, s:o, s:s, s:o, s:o, s:I, s:{s:I, s:I, s:I}, s:o, s:o, s:o, s:o, s:o, s:o}",
+			"{s:s, s:i, s:i, s:I, s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:o, s:I, s:{s:I, s:I, s:I}, s:o, s:o, s:o, s:o, s:o, s:o}",
 			"version", SHUNT_VERSION, "abi", SHUNT_ABI_VERSION, "pid", (int)getpid(),
 			"uptime_seconds",
 			(json_int_t)(uv_hrtime() / 1000000 - agent->started) / 1000, "rung",
-			verbs_rung(agent), "config", agent->config->path, "cgroup_root",
-			agent->cgroup_root ?: "", "pin_dir", agent->config->pin_dir, "http",
-			verbs_http(agent), "http_lacks",
+			verbs_rung(agent), "config", verbs_text(agent->config->path), "cgroup_root",
+			verbs_text(agent->cgroup_root ?: ""), "pin_dir",
+			verbs_text(agent->config->pin_dir), "http", verbs_http(agent), "http_lacks",
 			agent->http_error ? json_string(strerror(-agent->http_error)) : json_null(),
 			"splice", verbs_splice(agent), "splice_lacks", verbs_splice_lacks(agent),
 			"selftest", verbs_selftest(&agent->selftest), "meshes",
@@ -544,7 +544,7 @@ static int verbs_explain(void *user, const json_t *request, json_t **ret_result,
 		json_array_append_new(
 			steps, json_string("there is no such cgroup; this is for when it is made"));
 	for (size_t i = 0; i < answer.n_steps; i++)
-		json_array_append_new(steps, json_string(answer.steps[i]));
+		json_array_append_new(steps, verbs_text(answer.steps[i]));
 	if (agent->nft && answer.outcome == SHUNT_OUTCOME_bypassed_sidecar_down) {
 		json_array_append_new(steps, json_string("rules of nftables cannot bypass"));
 		answer.outcome = SHUNT_OUTCOME_refused_sidecar_down;
@@ -590,7 +590,7 @@ static int verbs_reload(void *user, const json_t *request, json_t **ret_result, 
 	r = agent_reload(agent, &problems);
 	for (size_t i = 0; i < problems.n; i++)
 		if (problems.items[i].severity == CONFIG_WARNING)
-			json_array_append_new(warnings, json_string(problems.items[i].text));
+			json_array_append_new(warnings, verbs_text(problems.items[i].text));
 	if (r && problems.n_errors)
 		verbs_join(&problems, ret_error);
 	else if (r)

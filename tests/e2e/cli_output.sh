@@ -193,3 +193,15 @@ echo "--- detach"
 expect "detach -j" None "$(ctl -j detach | json o)"
 wait "${PIDS[shuntd]}" || fail "shuntd failed when it was told to detach"
 holds "$(expect_failure 1 ctl detach)" "is shuntd running?"
+
+echo "--- what is not UTF-8"
+latin=$DIR/$'caf\xe9.ini'
+cp "$DIR/good.ini" "$latin"
+spawn shuntd host - "$SHUNTD" -c "$latin"
+wait_for 60 "shuntd answers" ctl counters
+holds "$(ctl status)" 'caf\xe9.ini'
+holds "$(ctl cgroups)" 'caf\xe9.ini:9: cgroups'
+printf 'caf\xe9 = 1\n' >>"$latin"
+holds "$(expect_failure 1 ctl reload)" "caf\\xe9.ini:19: unknown key 'caf\\xe9'"
+ctl detach >/dev/null
+wait "${PIDS[shuntd]}" || fail "shuntd failed when it was told to detach"

@@ -25,11 +25,11 @@ static void test_answers(void **state)
 	assert_alive(fd);
 	assert_answers(fd, "{\"verb\":\"echo\"}\n", "{\"ok\":true,\"result\":null}");
 	assert_answers(fd, "{\"verb\":\"refuse\"}\r\n",
-		       "{\"ok\":false,\"error\":\"line 1\\n\\\"line\\\" 2\"}");
+		       "{\"ok\":false,\"error\":\"line 1\\u000a\\\"line\\\" 2\"}");
 	assert_answers(fd, "{\"verb\":\"fail\"}\n",
 		       "{\"ok\":false,\"error\":\"No space left on device\"}");
 	ask(fd, "{\"verb\":\"latin\"}\n");
-	assert_refused(fd, "cannot be put into JSON");
+	assert_refused(fd, "caf\\\\xe9");
 	ask(fd, "{\"verb\":\"ech\"}\n");
 	assert_refused(fd, "does not know that verb");
 	ask(fd, "{\"verb\":7}\n");
