@@ -96,7 +96,11 @@ int cmd_exec(const struct ctl *ctl, int argc, char **argv)
 	}
 	if (client_ask(ctl->socket, json_pack("{s:s}", "verb", "status"), &status) < 0)
 		return EXIT_FAILURE;
-	root = out_string(status, "cgroup_root");
+	root = json_string_value(json_object_get(status, "cgroup_root"));
+	if (!root || !*root) { /* else the directories would be made anywhere */
+		out_error("nothing is redirected (rung off); the agent's log says why");
+		return EXIT_FAILURE;
+	}
 	path = path_below(argv[1], root);
 	if (asprintf(&directory, "%s%s", root, path) < 0)
 		return EXIT_FAILURE;

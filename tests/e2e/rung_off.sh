@@ -26,6 +26,9 @@ for command in counters meshes cgroups "explain $CG/app 10.0.0.1:80"; do
 	expect_failure 1 ctl $command >"$DIR/refusal"
 	grep -q 'rung off' "$DIR/refusal" || fail "$command: $(cat "$DIR/refusal")"
 done
+expect_failure 1 ctl exec "/$ID/made" -- true >"$DIR/refusal"
+! rmdir "/$ID/made" "/$ID" 2>/dev/null || fail "exec made a directory where no cgroups are"
+grep -q 'rung off' "$DIR/refusal" || fail "exec: $(cat "$DIR/refusal")"
 page() # PATH: the status of the answer
 {
 	curl -s -o "$DIR/got" -w '%{http_code}' "http://127.0.0.1:$PORT$1"
