@@ -68,7 +68,7 @@ static char *text_format(const char *format, va_list args)
 	return check(vasprintf(&text, format, args) < 0 ? NULL : text);
 }
 
-static FILE *errors; /* NULL: stderr */
+static _Thread_local FILE *errors; /* NULL: stderr */
 
 void out_errors_to(FILE *stream)
 {

@@ -12,7 +12,7 @@
 /* "shuntctl: …" on stderr. A text of several lines stands as it is. */
 __attribute__((format(printf, 1, 2))) void out_error(const char *format, ...);
 
-/* From now on what out_error() says goes to @stream; NULL: to stderr. */
+/* From now on what out_error() says in this thread goes to @stream; NULL: to stderr. */
 void out_errors_to(FILE *stream);
 
 /* "999", "1.2K", "340M": a number of bytes in five characters at most. */

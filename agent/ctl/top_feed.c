@@ -65,6 +65,7 @@ static struct top_look look_once(const struct ctl *ctl)
 		return look;
 	out_errors_to(stream);
 	r = sample_take(ctl, &look.sample);
+	out_errors_to(NULL);
 	fclose(stream);
 	if (r < 0)
 		look.trouble = last_words(said);

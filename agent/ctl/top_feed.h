@@ -15,8 +15,8 @@ struct top_look {
 };
 
 /*
- * Looks every @seconds, the second time after one second at most. What out_error() says is kept
- * from the terminal from now on. The feed ends with the process. Returns 0 or negative errno.
+ * Looks every @seconds, the second time after one second at most. The feed ends with the
+ * process. Returns 0 or negative errno.
  */
 int top_feed_start(const struct ctl *ctl, double seconds, struct top_feed **ret);
 int top_feed_fd(const struct top_feed *feed); /* readable: there is one to be taken */

@@ -4,6 +4,7 @@
  * Reads from: nothing.
  * Writes to: memory.
  */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -138,6 +139,32 @@ static void test_error(void **state)
 						   "x.ini:2: \\x1bb\n");
 }
 
+static void *say_elsewhere(void *stream)
+{
+	out_errors_to(stream);
+	out_error("kept");
+	return NULL;
+}
+
+/* Whoever keeps errors from stderr, in a thread, keeps no other's. */
+static void test_errors_of_a_thread(void **state)
+{
+	_cleanup_free_ char *kept = NULL;
+	struct capture capture;
+	pthread_t thread;
+	size_t len;
+	FILE *stream = open_memstream(&kept, &len);
+
+	(void)state;
+	assert_int_equal(pthread_create(&thread, NULL, say_elsewhere, stream), 0);
+	pthread_join(thread, NULL);
+	capture_begin(&capture);
+	out_error("told");
+	assert_string_equal(capture_end(&capture), "shuntctl: told\n");
+	fclose(stream);
+	assert_string_equal(kept, "shuntctl: kept\n");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -149,6 +176,7 @@ int main(void)
 		cmocka_unit_test(test_members),
 		cmocka_unit_test(test_json),
 		cmocka_unit_test(test_error),
+		cmocka_unit_test(test_errors_of_a_thread),
 	};
 
 	return cmocka_run_group_tests_name("out", tests, NULL, NULL);
