@@ -16,6 +16,7 @@
 #include "util/cleanup.h"
 #include "util/glob.h"
 #include "util/number.h"
+#include "util/path.h"
 
 #define value_error(draft, format, ...) \
 	config_draft_error(draft, (draft)->line, "%s: " format, (draft)->key->name, ##__VA_ARGS__)
@@ -44,9 +45,11 @@ static void set_string(struct config_draft *draft, char **field, const char *tex
 	*field = copy;
 }
 
+/* Without slashes at the end: others put a path behind it, and compare it. */
 void config_value_path(struct config_draft *draft, void *field, const char *text)
 {
 	uint32_t max = draft->key->max;
+	char **path = field;
 
 	if (*text != '/')
 		value_error(draft, "'%s' is not an absolute path", text);
@@ -54,7 +57,9 @@ void config_value_path(struct config_draft *draft, void *field, const char *text
 		value_error(draft, "the path has %zu bytes; there is room for %u", strlen(text),
 			    max);
 	else
-		set_string(draft, field, text);
+		set_string(draft, path, text);
+	if (*path)
+		path_trim(*path);
 }
 
 void config_value_number(struct config_draft *draft, void *field, const char *text)

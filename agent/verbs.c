@@ -21,6 +21,7 @@
 #include "shunt/version.h"
 #include "util/addr.h"
 #include "util/cleanup.h"
+#include "util/path.h"
 
 static const char *const verbs_roles[] = {
 	[SHUNT_ROLE_NONE] = "none",
@@ -390,15 +391,14 @@ bool verbs_is_cgroup_path(const char *text)
 
 char *verbs_cgroup_path(struct agent *agent, const char *text)
 {
-	size_t root = strlen(agent->cgroup_root), len;
+	size_t root = strlen(agent->cgroup_root);
 	char *path;
 
 	if (!strncmp(text, agent->cgroup_root, root) && (!text[root] || text[root] == '/'))
 		text += root;
 	path = strdup(*text ? text : "/");
-	len = path ? strlen(path) : 0;
-	while (len > 1 && path[len - 1] == '/')
-		path[--len] = '\0';
+	if (path)
+		path_trim(path);
 	return path;
 }
 

@@ -5,6 +5,15 @@
 #include <stdbool.h>
 #include <string.h>
 
+/* Takes away the slashes that @path ends with, but for that of the root. */
+static inline void path_trim(char *path)
+{
+	size_t len = strlen(path);
+
+	while (len > 1 && path[len - 1] == '/')
+		path[--len] = '\0';
+}
+
 /* Absolute, and without parts that are empty, "." or "..": whoever reads it reads it the same way.
  */
 static inline bool path_is_plain(const char *path)

@@ -617,8 +617,8 @@ static void test_values(void **state)
 {
 	/* With the mark and the line ends of other systems' editors. */
 	struct config *config = parse_good("\xef\xbb\xbf[agent]\r\n" /* 1 */
-					   "cgroup_root = /cg\r\n"
-					   "pin_dir: /pin ; comment\n"
+					   "cgroup_root = /cg/\r\n"
+					   "pin_dir: /pin// ; comment\n"
 					   "control_socket = /s;ocket#1\n"
 					   "log_level = debug\n"
 					   "fallback = off\n"
