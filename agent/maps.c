@@ -184,9 +184,10 @@ static int maps_shape(int map, struct table *ret)
 {
 	struct bpf_map_info info = {};
 	__u32 size = sizeof(info);
+	int r = bpf_obj_get_info_by_fd(map, &info, &size);
 
-	if (bpf_obj_get_info_by_fd(map, &info, &size))
-		return -errno;
+	if (r)
+		return r;
 	*ret = (struct table){.key_size = info.key_size, .value_size = info.value_size};
 	return 0;
 }

@@ -50,7 +50,7 @@ static bool parse(char *line, char **ret_root, char **ret_point, const char **re
 		n++;
 	}
 	field = strtok_r(NULL, " \n", &save);
-	if (!field)
+	if (!field || !root || !point)
 		return false;
 
 	*ret_root = root;

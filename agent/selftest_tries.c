@@ -175,6 +175,7 @@ static int tries_connect(const struct tries *tries, struct tries_link *ret)
 	struct sockaddr_in own;
 	socklen_t len = sizeof(own);
 
+	*ret = (struct tries_link){};
 	client = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (client < 0 || setsockopt(client, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)))
 		return -errno;

@@ -112,17 +112,17 @@ static bool overlap(struct span a, struct span b, enum level level)
 {
 	bool meets[GLOB_MAX + 1];
 	struct span p, q;
-	size_t i = 0;
+	size_t n = 0, i;
 
 	meets[0] = true;
-	for (p = a; p.n; p = rest(p, level), i++)
-		meets[i + 1] = meets[i] && is_any(p, level);
+	for (p = a; p.n; p = rest(p, level), n++)
+		meets[n + 1] = meets[n] && is_any(p, level);
 
 	for (q = b; q.n; q = rest(q, level)) {
 		bool q_any = is_any(q, level), before = meets[0];
 
 		meets[0] = before && q_any;
-		for (p = a, i = 0; p.n; p = rest(p, level), i++) {
+		for (p = a, i = 0; i < n; p = rest(p, level), i++) {
 			bool old = meets[i + 1];
 
 			/* A wildcard takes one more element of the other, or has taken its last. */
@@ -133,7 +133,7 @@ static bool overlap(struct span a, struct span b, enum level level)
 			before = old;
 		}
 	}
-	return meets[i];
+	return meets[n];
 }
 
 const char *glob_check(const char *pattern)
