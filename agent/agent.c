@@ -6,25 +6,20 @@
  */
 #include "agent.h"
 
-#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
-#include <linux/magic.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/vfs.h>
-#include <unistd.h>
 
-#include "host.h"
+#include "ladder.h"
 #include "log.h"
 #include "log_verifier.h"
 #include "metrics.h"
 #include "notify.h"
 #include "page.h"
 #include "privileges.h"
+#include "rules.h"
 #include "stats.h"
 #include "survey.h"
 #include "util/addr.h"
@@ -34,149 +29,6 @@
 #define AGENT_LINGER_MS	   1000
 #define AGENT_DRAIN_MS	   2000 /* until it is looked whether other versions are needed still … */
 #define AGENT_DRAIN_MAX_MS 8000 /* … twice as long each time that they were */
-
-/* Why the programs cannot be had: for the log, and for who asks later. */
-__attribute__((format(printf, 2, 3))) static void agent_complain(struct agent *agent,
-								 const char *format, ...)
-{
-	va_list args;
-
-	free(TAKE_PTR(agent->why));
-	va_start(args, format);
-	if (vasprintf(&agent->why, format, args) < 0)
-		agent->why = NULL;
-	va_end(args);
-	log_error("%s", agent->why ?: "no memory");
-}
-
-static int agent_find_cgroup_root(struct agent *agent)
-{
-	int r;
-
-	if (agent->config->cgroup_root) {
-		agent->cgroup_root = strdup(agent->config->cgroup_root);
-		return agent->cgroup_root ? 0 : -ENOMEM;
-	}
-	r = cgroup_find_mount(&agent->cgroup_root);
-	if (r == -ENOENT)
-		agent_complain(agent,
-			       "no cgroup2 file system is mounted; set cgroup_root, or mount one");
-	return r;
-}
-
-static int agent_check_cgroup_root(struct agent *agent)
-{
-	struct statfs fs;
-	int r;
-
-	if (statfs(agent->cgroup_root, &fs)) {
-		r = -errno;
-		agent_complain(agent, "cgroup_root %s: %s", agent->cgroup_root, strerror(-r));
-		return r;
-	}
-	if (fs.f_type == CGROUP2_SUPER_MAGIC)
-		return 0;
-	agent_complain(agent, "cgroup_root %s is not in a cgroup2 file system", agent->cgroup_root);
-	return -EINVAL;
-}
-
-static int agent_load(struct agent *agent)
-{
-	const struct config *config = agent->config;
-	struct loader_options options = {
-		.pin_dir = config->pin_dir,
-		.flows = config->limit_flows,
-		.cgroups = config->limit_cgroups,
-		.rules = config->limit_rules,
-	};
-	int r = loader_new(&options, &agent->loader);
-
-	if (r == LOADER_E_BUSY)
-		agent_complain(agent, "another agent is running with pin_dir %s", config->pin_dir);
-	else if (r == LOADER_E_NOT_BPFFS)
-		agent_complain(
-			agent,
-			"pin_dir %s is not on a bpf file system; mount one with: mount -t bpf bpf /sys/fs/bpf",
-			config->pin_dir);
-	else if (r < 0)
-		agent_complain(agent, "the programs could not be loaded: %s", strerror(-r));
-	else if (r == LOADER_E_FOREIGN)
-		agent_complain(agent, "pin_dir %s holds what is not Shunt's", config->pin_dir);
-	if (r)
-		return r < 0 ? r : r == LOADER_E_BUSY ? -EBUSY : -ENODEV;
-	if (loader_flows(agent->loader) != config->limit_flows)
-		log_warning(
-			"limits.flows stays %u while something is pinned; `shuntctl detach` and a start make it %u",
-			loader_flows(agent->loader), config->limit_flows);
-	if (loader_pairs_replaced(agent->loader)) {
-		maps_reset_counter(loader_maps(agent->loader), SHUNT_COUNTER_pairs_opened);
-		maps_reset_counter(loader_maps(agent->loader), SHUNT_COUNTER_pairs_closed);
-		for (int i = 0; i < SHUNT_REASON_MAX; i++)
-			maps_reset_counter(loader_maps(agent->loader),
-					   SHUNT_COUNTER_closed_none + i);
-	}
-	return 0;
-}
-
-/* Mesh slots that no cgroup refers to, and no hook looks at any more. Those after the ones in force
- * come first: connections are told by the slots that they were redirected by. */
-static int agent_free_slots(struct agent *agent, unsigned int *ret)
-{
-	unsigned int now = agent->policy ? agent->policy->first_slot : 0;
-	int r = maps_find_slots(loader_maps(agent->loader)->cgroups, now, ret);
-
-	if (r == -ENOSPC)
-		return log_errno(
-			r,
-			"some cgroups have the rules of earlier configurations still; try again, or start the agent again");
-	return r ?: maps_wait_for_hooks();
-}
-
-static unsigned int agent_cidr_slot(const void *key)
-{
-	return ntohl(((const struct shunt_cidr_key *)key)->scope) >> 1;
-}
-
-static unsigned int agent_owner_slot(const void *key)
-{
-	return ((const struct shunt_owner_key *)key)->mesh;
-}
-
-static int agent_remove_rows(int map, struct table *have, unsigned int (*slot_of)(const void *key),
-			     unsigned int first_slot, bool inside)
-{
-	struct table del = {.key_size = have->key_size, .value_size = have->value_size};
-	int r = maps_read(map, have);
-
-	for (size_t i = 0; !r && i < have->n; i++)
-		if ((slot_of(table_key(have, i)) - first_slot < SHUNT_MESHES_MAX) == inside)
-			r = table_add(&del, table_key(have, i), table_value(have, i));
-	r = r ?: maps_remove(map, &del);
-	table_deinit(&del);
-	table_deinit(have);
-	return r;
-}
-
-/* Removes the rules of the set of slots that begins at @first_slot, or all others. */
-static int agent_remove_rules(struct agent *agent, unsigned int first_slot, bool inside)
-{
-	const struct maps *maps = loader_maps(agent->loader);
-	struct table cidrs = TABLE_INIT(struct shunt_cidr_key, __u32);
-	struct table owners = TABLE_INIT(struct shunt_owner_key, __u32);
-	int r;
-
-	r = agent_remove_rows(maps->cidrs, &cidrs, agent_cidr_slot, first_slot, inside);
-	return r ?: agent_remove_rows(maps->owners, &owners, agent_owner_slot, first_slot, inside);
-}
-
-static int agent_write_rules(struct agent *agent, const struct policy *policy)
-{
-	const struct maps *maps = loader_maps(agent->loader);
-
-	return maps_write(maps->meshes, &policy->meshes) ?:
-	       maps_write(maps->cidrs, &policy->cidrs) ?:
-	       maps_write(maps->owners, &policy->owners);
-}
 
 static void agent_linger(struct agent *agent);
 
@@ -250,26 +102,27 @@ static void agent_take(struct agent *agent, struct config *config, struct policy
  */
 static int agent_apply_programs(struct agent *agent, struct config *config)
 {
+	const struct maps *maps = loader_maps(agent->loader);
 	struct policy *policy = NULL;
 	unsigned int slots;
 	int r;
 
 	agent_try_splicing(agent, config);
-	r = agent_free_slots(agent, &slots);
+	r = rules_find_slots(maps, agent->policy, &slots);
 	r = r ?: agent_compile(config, slots, &policy);
 	if (r)
 		return r;
 	r = agent_assign_rows(agent, policy);
 	/* A crash in mid-reload may have left something there. */
-	r = r ?: agent_remove_rules(agent, slots, true);
-	r = r ?: agent_write_rules(agent, policy);
+	r = r ?: rules_remove(maps, slots, true);
+	r = r ?: rules_write(maps, policy);
 	if (r == -E2BIG)
 		log_error(
 			"more rules than fit beside those in force; restart the agent to apply limits.rules");
 	r = r ?: enrol_set_policy(agent->enrol, policy);
 	agent_linger(agent);
 	if (r) {
-		agent_remove_rules(agent, slots, true);
+		rules_remove(maps, slots, true);
 		policy_free(policy);
 		return r;
 	}
@@ -298,7 +151,7 @@ static int agent_apply_nft(struct agent *agent, struct config *config)
 	return 0;
 }
 
-static int agent_apply(struct agent *agent, struct config *config)
+int agent_apply(struct agent *agent, struct config *config)
 {
 	return agent->nft ? agent_apply_nft(agent, config) : agent_apply_programs(agent, config);
 }
@@ -361,39 +214,6 @@ static void agent_set_log_level(const struct config *config)
 		log_set_level(level);
 }
 
-/* Takes out what a start that failed has put in. What an earlier agent left stays in force. */
-static void agent_unload(struct agent *agent)
-{
-	uv_timer_stop(&agent->linger);
-	watch_close(TAKE_PTR(agent->watch));
-	uv_timer_stop(&agent->drain);
-	splice_close(TAKE_PTR(agent->splice));
-	if (agent->nft && !agent->adopted)
-		nft_remove(agent->nft);
-	nft_close(TAKE_PTR(agent->nft));
-	enrol_close(TAKE_PTR(agent->enrol));
-	if (agent->loader && !agent->adopted)
-		loader_remove_all(agent->loader);
-	else if (agent->loader)
-		loader_revert(agent->loader);
-	agent->loader = loader_free(agent->loader);
-	agent->policy = policy_free(agent->policy);
-	free(TAKE_PTR(agent->cgroup_root));
-}
-
-static int agent_start_splice(struct agent *agent)
-{
-	const char *obstacle = loader_cannot_splice(agent->loader);
-	int r;
-
-	if (obstacle) {
-		log_warning("this kernel cannot splice: redirecting only: %s", obstacle);
-		return 0;
-	}
-	r = splice_new(&agent->loop, agent->loader, &agent->splice);
-	return r ? log_errno(r, "the kernel half cannot be listened to") : 0;
-}
-
 /* No event says when the last connection of another version is closed. */
 static void agent_on_drain(uv_timer_t *timer)
 {
@@ -410,7 +230,7 @@ static void agent_on_drain(uv_timer_t *timer)
 	agent_apply_splice(agent); /* connections that are in nobody's hands now are looked for */
 }
 
-static void agent_begin_to_drain(struct agent *agent)
+void agent_begin_to_drain(struct agent *agent)
 {
 	if (!loader_drains(agent->loader))
 		return;
@@ -418,179 +238,6 @@ static void agent_begin_to_drain(struct agent *agent)
 		"programs of another version stay until the connections that they have are closed");
 	agent->drain_ms = AGENT_DRAIN_MS;
 	uv_timer_start(&agent->drain, agent_on_drain, agent->drain_ms, 0);
-}
-
-static int agent_watch_cgroups(struct agent *agent)
-{
-	int r = enrol_new(&agent->loop, agent->cgroup_root, agent->loader, &agent->enrol);
-
-	if (r)
-		agent_complain(agent, "cgroups below %s cannot be watched: %s%s",
-			       agent->cgroup_root, strerror(-r),
-			       r == -EMFILE ? "; raise fs.inotify.max_user_instances" : "");
-	return r;
-}
-
-/* Climbs to the rung "redirect": programs loaded, cgroups enrolled, programs attached. */
-static int agent_redirect(struct agent *agent)
-{
-	unsigned int stale;
-	int r;
-
-	free(TAKE_PTR(agent->why));
-	r = agent_find_cgroup_root(agent);
-	r = r ?: agent_check_cgroup_root(agent);
-	if (!r)
-		host_check(agent->config, agent->cgroup_root);
-	r = r ?: agent_load(agent);
-	if (!r) {
-		agent->adopted = loader_adopted(agent->loader);
-		r = agent_watch_cgroups(agent);
-	}
-	r = r ?: agent_start_splice(agent);
-	r = r ?: watch_new(agent, &agent->watch);
-	/* Last: once it is in force nothing may fail. */
-	r = r ?: agent_apply(agent, agent->config);
-	if (r) {
-		if (!agent->why)
-			agent_complain(agent, "the programs could not be put in force: %s",
-				       strerror(-r));
-		agent_unload(agent);
-		return r;
-	}
-	agent_begin_to_drain(agent);
-	/* Both were in force for a moment: what a program has redirected, no rule does. */
-	stale = nft_remove_stale(agent->config->pin_dir);
-	if (stale)
-		log_info("tables of nftables were removed from %u network namespaces", stale);
-	return 0;
-}
-
-/* Climbs to the rung "nftables". */
-static int agent_redirect_by_nft(struct agent *agent)
-{
-	_cleanup_free_ char *why = TAKE_PTR(agent->why); /* that of the rung above counts */
-	int r;
-
-	r = agent_find_cgroup_root(agent);
-	r = r ?: agent_check_cgroup_root(agent);
-	r = r ?: agent_watch_cgroups(agent);
-	if (!r)
-		r = nft_new(&agent->loop, agent->cgroup_root, agent->config->pin_dir, agent->enrol,
-			    &agent->nft);
-	r = r ?: agent_apply(agent, agent->config);
-	agent->adopted = agent->nft && nft_adopted(agent->nft);
-	if (r)
-		agent_unload(agent);
-	free(agent->why);
-	agent->why = TAKE_PTR(why);
-	return r;
-}
-
-/* Does an earlier agent's redirection go on? Rules beside it would have a configuration of their
- * own, and would redirect what it leaves alone. */
-static bool agent_leaves_earlier(const struct config *config)
-{
-	if (!loader_pins_redirect(config->pin_dir))
-		return false;
-	log_error(
-		"the programs of an earlier agent stay in force, with its configuration: mend what stands above and start again; or `rm -r %s`",
-		config->pin_dir);
-	return true;
-}
-
-/* Down from the highest rung, as far as the configuration lets. A second agent is no reason to go
- * down, and neither is one that cannot take over. */
-static int agent_climb(struct agent *agent)
-{
-	const enum config_fallback fallback = agent->config->fallback;
-	int r = agent_redirect(agent);
-
-	agent->off = r != 0;
-	if (!r || r == -EBUSY)
-		return r;
-	if (agent_leaves_earlier(agent->config))
-		return fallback == CONFIG_FALLBACK_OFF ? 0 : r;
-	if (fallback == CONFIG_FALLBACK_FAIL)
-		return r;
-	r = agent_redirect_by_nft(agent);
-	if (!r)
-		log_warning("redirecting by nftables: nothing is spliced, nothing is counted");
-	else if (fallback == CONFIG_FALLBACK_NFTABLES)
-		log_error("nothing can be redirected, not by nftables either");
-	else
-		log_error(
-			"nothing is redirected: fallback = off; mend what stands above and reload");
-	return fallback == CONFIG_FALLBACK_NFTABLES ? r : 0;
-}
-
-/* What stands on a lower rung, kept while a higher one is tried. */
-struct agent_rung {
-	struct config *config;
-	struct policy *policy;
-	struct enrol *enrol;
-	struct nft *nft;
-	char *cgroup_root;
-};
-
-static struct agent_rung agent_step_off(struct agent *agent)
-{
-	return (struct agent_rung){
-		.config = agent->config,
-		.policy = TAKE_PTR(agent->policy),
-		.enrol = TAKE_PTR(agent->enrol),
-		.nft = TAKE_PTR(agent->nft),
-		.cgroup_root = TAKE_PTR(agent->cgroup_root),
-	};
-}
-
-static void agent_step_back(struct agent *agent, const struct agent_rung *rung)
-{
-	agent->config = rung->config;
-	agent->policy = rung->policy;
-	agent->enrol = rung->enrol;
-	agent->nft = rung->nft;
-	agent->cgroup_root = rung->cgroup_root;
-}
-
-/* Its tables are gone already, with those of other agents of this pin_dir. */
-static void agent_leave_behind(struct agent_rung *rung)
-{
-	if (rung->nft)
-		nft_remove(rung->nft);
-	nft_close(rung->nft);
-	enrol_close(rung->enrol);
-	policy_free(rung->policy);
-	config_free(rung->config);
-	free(rung->cgroup_root);
-}
-
-/* A reload tries a higher rung again: what was missing may have been mended. Takes @config on
- * success. */
-static int agent_climb_again(struct agent *agent, struct config *config)
-{
-	struct agent_rung before = agent_step_off(agent);
-	int r;
-
-	agent->config = config;
-	r = agent_redirect(agent);
-	if (!r) {
-		agent->off = false;
-		agent_leave_behind(&before);
-		return 0;
-	}
-	agent_step_back(agent, &before);
-	if (agent->nft)
-		return agent_apply(agent, config);
-	if (agent_leaves_earlier(config) || config->fallback == CONFIG_FALLBACK_FAIL)
-		return r;
-	agent->config = config;
-	r = agent_redirect_by_nft(agent);
-	if (r)
-		agent->config = before.config;
-	else
-		config_free(before.config);
-	return r;
 }
 
 /* Puts the pins back where pin_dir leads, if they are not there. */
@@ -635,7 +282,7 @@ int agent_reload(struct agent *agent, struct config_problems *problems)
 		return r;
 	notify_reloading();
 	if (agent->off) {
-		r = agent_climb_again(agent, config);
+		r = ladder_climb_again(agent, config);
 	} else {
 		agent_check_pins(agent);
 		agent_warn_of_restart(agent->config, config);
@@ -699,7 +346,7 @@ static void agent_remove_unwanted(struct agent *agent)
 {
 	int r = maps_wait_for_hooks();
 
-	r = r ?: agent_remove_rules(agent, agent->policy->first_slot, false);
+	r = r ?: rules_remove(loader_maps(agent->loader), agent->policy->first_slot, false);
 	enrol_detach_unwanted(agent->enrol);
 	if (r) {
 		log_errno(r, "rules that are not in force any more could not be removed yet");
@@ -813,21 +460,21 @@ static int agent_start(struct agent *agent)
 	if (r)
 		log_errno(r, "no file can be made beside the control socket %s",
 			  config->control_socket);
-	r = agent_climb(agent);
+	r = ladder_climb(agent);
 	if (r)
 		return r;
 	r = control_new(&agent->loop, config->control_socket, verbs_table(), agent,
 			&agent->control);
 	if (r) {
 		log_errno(r, "control socket %s", config->control_socket);
-		agent_unload(agent);
+		ladder_unload(agent);
 		return r;
 	}
 	/* All that takes more is done. */
 	r = privileges_drop();
 	if (r) {
 		log_errno(r, "capabilities cannot be given up");
-		agent_unload(agent);
+		ladder_unload(agent);
 		return r;
 	}
 	agent_apply_http(agent);
@@ -883,7 +530,8 @@ int agent_run(struct config *config)
 	log_adopt_libbpf();
 	agent_init_handles(&agent);
 	r = refresh_init(&agent.refresh, &agent.loop, config->path, agent_on_config, &agent);
-	r = r ?: agent_start_signals(&agent);
+	/* Whatever the one says: agent_stop() closes the handles of both. */
+	r = agent_start_signals(&agent) ?: r;
 	r = r ?: agent_start(&agent);
 	if (r) {
 		agent_stop(&agent);

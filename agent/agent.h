@@ -66,6 +66,10 @@ struct agent {
  * @config, which is complete. */
 int agent_run(struct config *config);
 
+/* Puts @config in force on the rung that is climbed to; takes it on success. */
+int agent_apply(struct agent *agent, struct config *config);
+/* Takes out programs of other versions when the connections that they have are closed. */
+void agent_begin_to_drain(struct agent *agent);
 /* Applies the configuration file again: all or nothing. @problems gets what is wrong with it. */
 int agent_reload(struct agent *agent, struct config_problems *problems);
 /* Stops redirecting at once; a moment later takes everything out of the kernel and ends the loop.
