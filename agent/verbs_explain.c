@@ -6,6 +6,7 @@
  */
 #include "verbs.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -123,6 +124,7 @@ int verbs_explain(void *user, const json_t *request, json_t **ret_result, char *
 	r = r ?: verbs_parse_subject(agent, request, &query, &path, ret_error);
 	if (r)
 		return r;
+	assert(path); /* whoever asks is in a cgroup */
 	r = enrol_classify(agent->enrol, path, &covered, &match);
 	if (r)
 		return r;
