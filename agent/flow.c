@@ -224,7 +224,8 @@ static void flow_write_word(struct writer *writer, const char *key, const char *
 			    const struct flow_word *word)
 {
 	writer_string(writer, key, word ? word->name : NULL);
-	writer_string(writer, text_key, word ? word->text : NULL);
+	if (!writer->brief) /* the name says it */
+		writer_string(writer, text_key, word ? word->text : NULL);
 }
 
 static void flow_write_direction(struct writer *writer, const struct shunt_flow *record,

@@ -37,7 +37,8 @@ void flow_resolve(const struct flow_names *names, const struct shunt_flow *recor
 		  struct flow *ret);
 /* NULL: not one of the configuration. */
 const struct cgroup_node *flow_find_cgroup(const struct flow_names *names, uint64_t id);
-/* The members of the object that shuntctl prints. */
+/* The members of the object that shuntctl prints; of those whose value is null or 0, and of what
+ * is explained in words, nothing if the writer is brief. */
 void flow_write(struct flow_names *names, const struct flow *flow, struct writer *writer);
 /* The same of something that has happened to it, which is the record of @flow. */
 void flow_write_notice(struct flow_names *names, const struct flow *flow,

@@ -23,6 +23,7 @@
 
 struct flows_reader {
 	unsigned int id;
+	bool brief;
 	struct flow_filter filter;
 	bool users_known;
 	struct records *scan;	  /* for them, while it goes on */
@@ -220,6 +221,7 @@ static int flows_begin(struct agent *agent, const json_t *request, struct flows_
 	if (reader->records.fd < 0)
 		return reader->records.fd;
 	reader->id = ++agent->flows.last_id;
+	reader->brief = json_is_true(json_object_get(request, "brief"));
 	*ret = TAKE_PTR(reader);
 	return 0;
 }
@@ -253,7 +255,9 @@ int flows_answer(void *user, const json_t *request, struct writer *writer, char 
 		return r;
 	writer_object(writer, NULL);
 	writer_array(writer, "flows");
+	writer->brief = reader->brief;
 	r = flows_read_page(reader, agent, writer, &more);
+	writer->brief = false;
 	writer_array_end(writer);
 	if (more)
 		writer_number(writer, "next", reader->id);

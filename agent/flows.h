@@ -25,8 +25,9 @@ struct flows {
 void flows_deinit(struct flows *flows);
 
 /*
- * A verb; @user is the struct agent. The question has "mesh", "cgroup", "pid", "port", "state", all
- * optional, or "next" alone, from the answer before. The answer is an object: "flows", an array,
- * and "next", null when that was all of them.
+ * A verb; @user is the struct agent. The question has "mesh", "cgroup", "pid", "port", "state",
+ * "brief", all optional, or "next" alone, from the answer before. The answer is an object: "flows",
+ * an array, and "next", null when that was all of them. "brief": true leaves out of a flow what is
+ * null or 0, and what its reason means: a third of the text, for who is to read 50,000.
  */
 int flows_answer(void *user, const json_t *request, struct writer *writer, char **ret_error);

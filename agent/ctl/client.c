@@ -110,14 +110,12 @@ static int client_understand(const char *line, json_t **ret_result)
 	return -EREMOTEIO;
 }
 
-/* The first answer as it came; the connection stays open as *@ret_stream. */
-static int client_begin_text(const char *socket_path, json_t *request, char **ret_line,
-			     FILE **ret_stream)
+int client_ask_text(const char *socket_path, json_t *request, FILE **ret_stream)
 {
 	_cleanup_(cleanup_json_decref) json_t *owned = request;
 	_cleanup_free_ char *question = owned ? json_dumps(owned, JSON_COMPACT) : NULL;
-	_cleanup_fclose_ FILE *stream = NULL;
 	_cleanup_close_ int fd = -1;
+	FILE *stream;
 	size_t len;
 	int r;
 
@@ -135,10 +133,8 @@ static int client_begin_text(const char *socket_path, json_t *request, char **re
 	if (!stream)
 		return client_connect_error(socket_path, ENOMEM);
 	fd = -1;
-	r = client_receive(stream, ret_line);
-	if (r == 0)
-		*ret_stream = TAKE_PTR(stream);
-	return r;
+	*ret_stream = stream;
+	return 0;
 }
 
 static int client_begin(const char *socket_path, json_t *request, json_t **ret_result,
@@ -146,8 +142,10 @@ static int client_begin(const char *socket_path, json_t *request, json_t **ret_r
 {
 	_cleanup_fclose_ FILE *stream = NULL;
 	_cleanup_free_ char *line = NULL;
-	int r = client_begin_text(socket_path, request, &line, &stream);
+	int r = client_ask_text(socket_path, request, &stream);
 
+	if (r == 0)
+		r = client_receive(stream, &line);
 	if (r == 0)
 		r = client_understand(line, ret_result);
 	if (r == 0)
@@ -155,12 +153,12 @@ static int client_begin(const char *socket_path, json_t *request, json_t **ret_r
 	return r;
 }
 
-int client_ask_text(const char *socket_path, json_t *request, char **ret_line)
+int client_take_text(FILE *stream, char **ret_line)
 {
 	_cleanup_(cleanup_json_decref) json_t *result = NULL;
-	_cleanup_fclose_ FILE *stream = NULL;
+	_cleanup_fclose_ FILE *owned = stream;
 	_cleanup_free_ char *line = NULL;
-	int r = client_begin_text(socket_path, request, &line, &stream);
+	int r = client_receive(stream, &line);
 
 	/* Within a string the quotes would be escaped. */
 	if (r == 0 && !strstr(line, "\"ok\":true"))

@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdio.h>
 
 /*
  * Asks the agent that listens on @socket_path; steals @request, of which NULL is one that could not
@@ -11,8 +12,12 @@
  * what is wrong: no agent, not allowed, or what the agent gave as the reason.
  */
 int client_ask(const char *socket_path, json_t *request, json_t **ret_result);
-/* The same for a long answer: the line as it came, which the caller frees. */
-int client_ask_text(const char *socket_path, json_t *request, char **ret_line);
+/*
+ * The same in two parts, for a long answer: the question, and the line that it was answered by as it
+ * came, which the caller frees. *@ret_stream, which client_take_text() closes, is a connection.
+ */
+int client_ask_text(const char *socket_path, json_t *request, FILE **ret_stream);
+int client_take_text(FILE *stream, char **ret_line);
 /* The same, and returns when the agent has ended the connection as well: it is done by then. */
 int client_ask_last(const char *socket_path, json_t *request, json_t **ret_result);
 /* Does anybody listen there? Says nothing. */

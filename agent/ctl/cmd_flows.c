@@ -4,7 +4,6 @@
  * Reads from: the agent.
  * Writes to: stdout.
  */
-#include <inttypes.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -17,8 +16,17 @@
 #define COLUMNS	   ARRAY_SIZE(columns)
 
 struct ranked {
-	struct pages_item text;
+	size_t number; /* in the order in which they came */
 	json_int_t rank;
+};
+
+/* What is shown of the connections, a cell after the other, each with a NUL at its end. */
+struct rows {
+	FILE *stream; /* .text, while it is written */
+	char *text;
+	size_t size;
+	size_t *begin; /* of each row, in .text */
+	size_t n;
 };
 
 static const json_t *direction(const json_t *flow, const char *name)
@@ -48,7 +56,7 @@ static void write_age(FILE *cell, const json_t *flow)
 
 static void write_string(FILE *cell, const json_t *flow, const char *key)
 {
-	fputs(out_string(flow, key), cell);
+	out_text(cell, out_string(flow, key));
 }
 
 static void write_mesh(FILE *cell, const json_t *flow)
@@ -58,8 +66,10 @@ static void write_mesh(FILE *cell, const json_t *flow)
 
 static void write_program(FILE *cell, const json_t *side)
 {
-	if (number(side, "pid"))
-		fprintf(cell, "%s/%d", out_string(side, "comm"), (int)number(side, "pid"));
+	if (!number(side, "pid"))
+		return;
+	out_text(cell, out_string(side, "comm"));
+	fprintf(cell, "/%d", (int)number(side, "pid"));
 }
 
 static void write_client(FILE *cell, const json_t *flow)
@@ -102,16 +112,18 @@ static void write_state(FILE *cell, const json_t *flow)
 	const char *out = out_string(direction(flow, "client_to_server"), "state");
 	const char *back = out_string(direction(flow, "server_to_client"), "state");
 
-	fputs(out, cell);
-	if (strcmp(out, back) != 0)
-		fprintf(cell, "/%s", back);
+	out_text(cell, out);
+	if (strcmp(out, back) == 0)
+		return;
+	fputc('/', cell);
+	out_text(cell, back);
 }
 
 static void write_reason(FILE *cell, const json_t *flow)
 {
 	const char *reason = out_string(flow, "reason");
 
-	fputs(strcmp(reason, "none") == 0 ? "-" : reason, cell);
+	out_text(cell, strcmp(reason, "none") == 0 ? "-" : reason);
 }
 
 static void write_bytes_both(FILE *cell, const json_t *flow, const char *key)
@@ -207,30 +219,56 @@ static void out_of_memory(void)
 	exit(EXIT_FAILURE);
 }
 
-/*
- * A flow has as many cells as there are columns. They are ASCII but for names of programs and
- * cgroups; for these the width is too great at worst.
- */
-static void format_cells(const json_t *flow, char **cells, int *widths)
+static void rows_init(struct rows *rows)
 {
-	char *text = NULL;
-	size_t size;
-	FILE *stream = open_memstream(&text, &size);
+	*rows = (struct rows){};
+	rows->stream = open_memstream(&rows->text, &rows->size);
+	if (!rows->stream)
+		out_of_memory();
+}
+
+static void rows_deinit(struct rows *rows)
+{
+	if (rows->stream)
+		fclose(rows->stream);
+	free(rows->text);
+	free(rows->begin);
+}
+
+/* Keeps what is shown of a connection, as soon as the agent has told of it. */
+static void rows_take(void *user, const struct pages_item *item)
+{
+	_cleanup_json_ json_t *flow = json_loadb(item->text, item->len, 0, NULL);
+	struct rows *rows = user;
+
+	if ((rows->n & (rows->n - 1)) == 0) {
+		rows->begin =
+			reallocarray(rows->begin, rows->n ? 2 * rows->n : 1, sizeof(*rows->begin));
+		if (!rows->begin)
+			out_of_memory();
+	}
+	rows->begin[rows->n++] = ftell(rows->stream);
+	for (size_t i = 0; i < COLUMNS; i++) {
+		columns[i].write(rows->stream, flow);
+		fputc('\0', rows->stream);
+	}
+}
+
+/* All rows are there. */
+static void rows_finish(struct rows *rows, int *widths)
+{
 	const char *cell;
 
-	for (size_t i = 0; stream && i < COLUMNS; i++) {
-		columns[i].write(stream, flow);
-		fputc('\0', stream);
-	}
-	if (!stream || fclose(stream) != 0)
+	if (fclose(TAKE_PTR(rows->stream)) != 0)
 		out_of_memory();
-	cell = text;
-	for (size_t i = 0; i < COLUMNS; i++) {
-		int width = strlen(cell);
+	cell = rows->text;
+	for (size_t i = 0; i < COLUMNS; i++)
+		widths[i] = strlen(columns[i].title);
+	for (size_t i = 0; i < rows->n * COLUMNS; i++) {
+		int width = out_width(cell);
 
-		cells[i] = (char *)cell;
-		widths[i] = width > widths[i] ? width : widths[i];
-		cell += width + 1;
+		widths[i % COLUMNS] = width > widths[i % COLUMNS] ? width : widths[i % COLUMNS];
+		cell += strlen(cell) + 1;
 	}
 }
 
@@ -257,48 +295,33 @@ static void choose_columns(int *widths, bool chosen[])
 	}
 }
 
-static void print_table(char *const *cells, size_t n_cells, const bool chosen[])
+static void print_row(const char *cell, const int *widths, const bool chosen[])
 {
-	_cleanup_out_table_ struct out_table *table = NULL;
-	char align[COLUMNS + 1] = "";
-	size_t n = 0;
+	size_t last = COLUMNS;
 
+	while (!chosen[--last])
+		;
 	for (size_t i = 0; i < COLUMNS; i++) {
 		if (chosen[i])
-			align[n++] = columns[i].align;
+			out_cell(stdout, *cell ? cell : "-", widths[i], columns[i].align,
+				 i == last);
+		cell += strlen(cell) + 1;
 	}
-	table = out_table_new(align);
-	for (size_t i = 0; i < COLUMNS; i++) {
-		if (chosen[i])
-			out_table_text(table, "%s", columns[i].title);
-	}
-	for (size_t i = 0; i < n_cells; i++) {
-		if (chosen[i % COLUMNS])
-			out_table_text(table, "%s", cells[i]);
-	}
-	out_table_print(table, stdout);
 }
 
-static void print_flows(const struct ranked *flows, size_t n)
+static void print_table(struct rows *rows, const struct ranked *sorted)
 {
-	_cleanup_free_ char **cells = calloc(n * COLUMNS + 1, sizeof(*cells));
+	char titles[256] = "", *end = titles;
 	bool chosen[COLUMNS];
 	int widths[COLUMNS];
 
-	if (!cells)
-		out_of_memory();
-	for (size_t i = 0; i < COLUMNS; i++)
-		widths[i] = strlen(columns[i].title);
-	for (size_t i = 0; i < n; i++) {
-		_cleanup_json_ json_t *flow =
-			json_loadb(flows[i].text.text, flows[i].text.len, 0, NULL);
-
-		format_cells(flow, &cells[i * COLUMNS], widths);
-	}
+	rows_finish(rows, widths);
 	choose_columns(widths, chosen);
-	print_table(cells, n * COLUMNS, chosen);
-	for (size_t i = 0; i < n; i++) /* the first holds the whole row */
-		free(cells[i * COLUMNS]);
+	for (size_t i = 0; i < COLUMNS; i++)
+		end = stpcpy(end, columns[i].title) + 1;
+	print_row(titles, widths, chosen);
+	for (size_t i = 0; i < rows->n; i++)
+		print_row(rows->text + rows->begin[sorted[i].number], widths, chosen);
 }
 
 static json_int_t rank_age(const struct pages_item *flow)
@@ -311,43 +334,52 @@ static json_int_t rank_bytes(const struct pages_item *flow)
 	return pages_sum(flow, "bytes_spliced") + pages_sum(flow, "bytes_tcp");
 }
 
-/* The most first. */
+/* The most first; of the same the one that came first. */
 static int compare(const void *a, const void *b)
 {
 	const struct ranked *one = a, *other = b;
 
-	return (one->rank < other->rank) - (one->rank > other->rank);
+	if (one->rank != other->rank)
+		return one->rank < other->rank ? 1 : -1;
+	return (one->number > other->number) - (one->number < other->number);
 }
 
 /* An object a line, as the agent has written it. */
-static void print_json(const struct ranked *flows, size_t n)
+static void print_json(const struct pages *pages, const struct ranked *sorted)
 {
 	putchar('[');
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < pages->n; i++) {
+		const struct pages_item *item = &pages->items[sorted[i].number];
+
 		fputs(i ? ",\n" : "\n", stdout);
-		fwrite(flows[i].text.text, 1, flows[i].text.len, stdout);
+		fwrite(item->text, 1, item->len, stdout);
 	}
-	puts(n ? "\n]" : "]");
+	puts(pages->n ? "\n]" : "]");
 }
 
 static int show(const struct ctl *ctl, json_t *request,
 		json_int_t (*rank)(const struct pages_item *flow))
 {
 	_cleanup_(pages_deinit) struct pages pages;
+	_cleanup_(rows_deinit) struct rows rows;
 	_cleanup_free_ struct ranked *sorted = NULL;
 
-	if (pages_fetch(ctl->socket, "flows", "flows", request, &pages) < 0)
+	rows_init(&rows);
+	if (!ctl->json)
+		json_object_set_new(request, "brief", json_true());
+	if (pages_fetch(ctl->socket, "flows", "flows", request, ctl->json ? NULL : rows_take, &rows,
+			&pages) < 0)
 		return EXIT_FAILURE;
 	sorted = calloc(pages.n + 1, sizeof(*sorted));
 	if (!sorted)
 		out_of_memory();
 	for (size_t i = 0; i < pages.n; i++)
-		sorted[i] = (struct ranked){pages.items[i], rank(&pages.items[i])};
+		sorted[i] = (struct ranked){i, rank(&pages.items[i])};
 	qsort(sorted, pages.n, sizeof(*sorted), compare);
 	if (ctl->json)
-		print_json(sorted, pages.n);
+		print_json(&pages, sorted);
 	else
-		print_flows(sorted, pages.n);
+		print_table(&rows, sorted);
 	return EXIT_SUCCESS;
 }
 

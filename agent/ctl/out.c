@@ -7,7 +7,6 @@
 #include "out.h"
 
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -49,16 +48,6 @@ static char *escape(const char *text, const char *kept)
 	}
 	*end = '\0';
 	return escaped;
-}
-
-/* In characters, each one column wide. */
-static int width(const char *text)
-{
-	int n = 0;
-
-	for (; *text; text++)
-		n += (*text & 0xc0) != 0x80;
-	return n;
 }
 
 static char *text_format(const char *format, va_list args)
@@ -130,11 +119,53 @@ void out_json(FILE *stream, const json_t *value)
 	fprintf(stream, "%s\n", text);
 }
 
+void out_text(FILE *stream, const char *text)
+{
+	_cleanup_free_ char *escaped = NULL;
+	const char *at = text;
+	bool plain = true;
+
+	while (plain && *at)
+		at += text_next(at, &plain);
+	if (!plain)
+		escaped = escape(text, "");
+	fputs(escaped ? escaped : text, stream);
+}
+
 void out_line(FILE *stream, const char *text)
 {
-	_cleanup_free_ char *escaped = escape(text, "");
+	out_text(stream, text);
+	putc('\n', stream);
+}
 
-	fprintf(stream, "%s\n", escaped);
+/* In characters, each one column wide. */
+int out_width(const char *text)
+{
+	int n = 0;
+
+	for (; *text; text++)
+		n += (*text & 0xc0) != 0x80;
+	return n;
+}
+
+static void pad(FILE *stream, int n)
+{
+	while (n-- > 0)
+		putc(' ', stream);
+}
+
+void out_cell(FILE *stream, const char *text, int width, char align, bool last)
+{
+	int blanks = width - out_width(text);
+
+	if (align == 'r')
+		pad(stream, blanks);
+	fputs(text, stream);
+	if (last) { /* no blanks at the end of a line */
+		putc('\n', stream);
+		return;
+	}
+	pad(stream, align == 'r' ? COLUMN_GAP : blanks + COLUMN_GAP);
 }
 
 const char *out_string(const json_t *object, const char *key)
@@ -232,7 +263,7 @@ static int table_width(const struct out_table *table, size_t column)
 	int widest = 0;
 
 	for (size_t i = column; i < table->n_cells; i += table->n_columns) {
-		int w = width(table->cells[i]);
+		int w = out_width(table->cells[i]);
 
 		widest = w > widest ? w : widest;
 	}
@@ -247,13 +278,8 @@ void out_table_print(const struct out_table *table, FILE *stream)
 		widths[column] = table_width(table, column);
 	for (size_t i = 0; i < table->n_cells; i++) {
 		size_t column = i % table->n_columns;
-		bool last = column == table->n_columns - 1;
-		int pad = widths[column] - width(table->cells[i]);
 
-		if (table->columns[column] == 'r')
-			fprintf(stream, "%*s%s", pad, "", table->cells[i]);
-		else /* no blanks at the end of a line */
-			fprintf(stream, "%s%*s", table->cells[i], last ? 0 : pad, "");
-		fprintf(stream, "%*s", last ? 0 : COLUMN_GAP, last ? "\n" : "");
+		out_cell(stream, table->cells[i], widths[column], table->columns[column],
+			 column == table->n_columns - 1);
 	}
 }

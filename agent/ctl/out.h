@@ -7,6 +7,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 /* "shuntctl: …" on stderr. A text of several lines stands as it is. */
@@ -26,8 +27,14 @@ const char *out_age(char text[OUT_AGE_SIZE], json_int_t seconds);
 /* Any JSON value, indented, keys sorted. */
 void out_json(FILE *stream, const json_t *value);
 
-/* A line of text. */
+/* Text, without a newline and with. */
+void out_text(FILE *stream, const char *text);
 void out_line(FILE *stream, const char *text);
+
+/* How many columns of a terminal it takes, if it is plain. */
+int out_width(const char *text);
+/* One cell of a row that is so wide: plain text, aligned 'l' or 'r'. After the last the line ends. */
+void out_cell(FILE *stream, const char *text, int width, char align, bool last);
 
 /* A string of @object; "-" if there is none. */
 const char *out_string(const json_t *object, const char *key);

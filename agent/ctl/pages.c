@@ -85,10 +85,21 @@ static int pages_read(struct pages *pages, const char *answer, const char *key,
 	return -EBADMSG;
 }
 
+/* Asks for the page after the one that was read: 0 if there is none. */
+static int pages_ask(const char *socket_path, const char *verb, json_int_t next, FILE **ret_stream)
+{
+	*ret_stream = NULL;
+	if (!next)
+		return 0;
+	return client_ask_text(socket_path, json_pack("{s:s, s:I}", "verb", verb, "next", next),
+			       ret_stream);
+}
+
 int pages_fetch(const char *socket_path, const char *verb, const char *key, json_t *request,
+		void (*take)(void *user, const struct pages_item *item), void *user,
 		struct pages *ret)
 {
-	json_int_t next = 0;
+	FILE *stream = NULL;
 	int r;
 
 	*ret = (struct pages){};
@@ -97,17 +108,23 @@ int pages_fetch(const char *socket_path, const char *verb, const char *key, json
 		json_decref(request);
 		return -ENOMEM;
 	}
-	do {
+	r = client_ask_text(socket_path, request, &stream);
+	while (r == 0 && stream) {
+		size_t first = ret->n;
 		char *answer = NULL;
+		json_int_t next;
 
-		r = client_ask_text(socket_path, request, &answer);
+		r = client_take_text(TAKE_PTR(stream), &answer);
 		if (r < 0)
 			return r;
 		ret->answers = pages_grow(ret->answers, ret->n_answers, sizeof(*ret->answers));
 		ret->answers[ret->n_answers++] = answer;
 		r = pages_read(ret, answer, key, &next);
-		request = next ? json_pack("{s:s, s:I}", "verb", verb, "next", next) : NULL;
-	} while (r == 0 && next);
+		if (r == 0)
+			r = pages_ask(socket_path, verb, next, &stream);
+		for (size_t i = first; take && r == 0 && i < ret->n; i++)
+			take(user, &ret->items[i]);
+	}
 	return r;
 }
 

@@ -23,10 +23,12 @@ struct pages {
 
 /*
  * Asks for @verb, with what else is in @request, until there is no "next" page, and gathers the
- * objects of the array @key. Steals @request. 0, or negative errno after it has said on stderr what
- * is wrong; @ret is to be freed in either case.
+ * objects of the array @key. @take, if there is one, is called for each as it comes; the agent is
+ * busy with the next page meanwhile. Steals @request. 0, or negative errno after it has said on
+ * stderr what is wrong; @ret is to be freed in either case.
  */
 int pages_fetch(const char *socket_path, const char *verb, const char *key, json_t *request,
+		void (*take)(void *user, const struct pages_item *item), void *user,
 		struct pages *ret);
 void pages_deinit(struct pages *pages);
 

@@ -120,6 +120,8 @@ void writer_number(struct writer *writer, const char *key, uint64_t number)
 {
 	char digits[20], *end = digits + sizeof(digits), *first = end;
 
+	if (!number && writer->brief && key)
+		return;
 	if (number > INT64_MAX)
 		number = INT64_MAX;
 	do {
@@ -137,6 +139,8 @@ void writer_bool(struct writer *writer, const char *key, bool value)
 
 void writer_null(struct writer *writer, const char *key)
 {
+	if (writer->brief && key)
+		return;
 	writer_begin(writer, key);
 	writer_raw(writer, "null", 4);
 }

@@ -15,6 +15,7 @@ struct writer {
 	size_t len;
 	size_t size; /* allocated */
 	bool comma;  /* the next value is not the first of its object or array */
+	bool brief;  /* members of objects that are null or 0 are left out; for who writes */
 	bool failed;
 };
 

@@ -37,6 +37,14 @@ def process_name(pid="self"):
         return comm.read().strip()
 
 
+def shortened(value):
+    """What a brief answer has of it."""
+    if not isinstance(value, dict):
+        return value
+    return {key: shortened(item) for key, item in value.items()
+            if key != "reason_text" and item is not None and (item != 0 or item is False)}
+
+
 class FlowsCase(Case):
     def tearDown(self):
         super().tearDown()
@@ -320,6 +328,33 @@ class Pages(FlowsCase):
             self.agent.ask("flows", next=begun[0]["next"])
         for answer in begun[1:]:
             self.assertEqual(len(self.rest(answer)), count)
+
+
+    def test_brief(self):
+        """What the table is made of, on each page."""
+        for n in range(PAGE + 2):
+            self.open(port=1000 + n)
+        told = {flow["id"]: flow for flow in self.flows(brief=True)}
+        self.assertEqual(len(told), PAGE + 2)
+        for flow in self.flows():
+            flow = shortened(flow)
+            for variable in "age_s", "rtt_us", "connect_us":
+                for one in flow, told[flow["id"]]:
+                    one.pop(variable, None)
+            self.assertEqual(told[flow["id"]], flow)
+
+    def test_table(self):
+        """It has each of them once, the busiest first."""
+        ports = range(1000, 1000 + PAGE + 2)
+        for port in ports:
+            sock, proxied = self.open(port=port)
+            if port == ports[7]:
+                self.assert_connected(sock, proxied)
+        done = self.shuntctl("flows", "--sort", "bytes", stdout=subprocess.PIPE)
+        titles, *rows = [line.split() for line in done.stdout.splitlines()]
+        dialled = [row[titles.index("DIALLED")] for row in rows]
+        self.assertEqual(sorted(dialled), sorted(name_of((FAR4, port)) for port in ports))
+        self.assertEqual(dialled[0], name_of((FAR4, ports[7])))
 
 
 class Many(FlowsCase):

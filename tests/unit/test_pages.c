@@ -17,18 +17,39 @@
 #include "fake_agent.h"
 #include "util/cleanup.h"
 
+/* Notes where the items of an answer end that was told of as it came. */
+struct taken {
+	size_t n;
+	char ends[16];
+};
+
+static void take(void *user, const struct pages_item *item)
+{
+	struct taken *taken = user;
+
+	assert_true(taken->n < sizeof(taken->ends));
+	taken->ends[taken->n++] = item->text[item->len - 2];
+}
+
 /* Returns what shuntctl says on stderr. */
-static const char *fetch(struct fake_agent *agent, const char *const *answers, int *ret,
-			 struct pages *pages)
+static const char *fetch_taking(struct fake_agent *agent, const char *const *answers,
+				struct taken *taken, int *ret, struct pages *pages)
 {
 	static struct capture capture;
 
 	fake_agent_play(agent, answers);
 	capture_begin(&capture);
-	*ret = pages_fetch(agent->path, "list", "items", json_pack("{s:i}", "pid", 1), pages);
+	*ret = pages_fetch(agent->path, "list", "items", json_pack("{s:i}", "pid", 1),
+			   taken ? take : NULL, taken, pages);
 	capture_end(&capture);
 	fake_agent_end(agent);
 	return capture.text;
+}
+
+static const char *fetch(struct fake_agent *agent, const char *const *answers, int *ret,
+			 struct pages *pages)
+{
+	return fetch_taking(agent, answers, NULL, ret, pages);
 }
 
 static void assert_item(const struct pages *pages, size_t i, const char *text)
@@ -59,6 +80,25 @@ static void test_pages(void **state)
 	assert_string_equal(agent->questions, "{\"pid\":1,\"verb\":\"list\"}\n"
 					      "{\"verb\":\"list\",\"next\":7}\n"
 					      "{\"verb\":\"list\",\"next\":8}\n");
+}
+
+static void test_taken_as_they_come(void **state)
+{
+	static const char *const answers[] = {
+		"{\"ok\":true,\"result\":{\"items\":[{\"a\":1},{\"b\":2}],\"next\":7}}\n",
+		"{\"ok\":true,\"result\":{\"items\":[{\"c\":3}],\"next\":8}}\n",
+		"{\"ok\":true,\"result\":{\"items\":[{\"d\":4}\n",
+		NULL,
+	};
+	_cleanup_(pages_deinit) struct pages pages;
+	struct taken taken = {};
+	int r;
+
+	assert_string_equal(fetch_taking(*state, answers, &taken, &r, &pages),
+			    "shuntctl: what the agent answers is not understood\n");
+	assert_true(r < 0);
+	assert_int_equal(taken.n, 3);
+	assert_memory_equal(taken.ends, "123", 3);
 }
 
 static void test_none(void **state)
@@ -130,8 +170,11 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fake_agent_setup, fake_agent_teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_pages),	    TEST(test_none),
-		TEST(test_refused),	    TEST(test_not_understood),
+		TEST(test_pages),
+		TEST(test_none),
+		TEST(test_refused),
+		TEST(test_not_understood),
+		TEST(test_taken_as_they_come),
 		cmocka_unit_test(test_sum),
 	};
 

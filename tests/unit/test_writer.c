@@ -46,6 +46,27 @@ static void test_values(void **state)
 	assert_int_equal(strlen(writer_text(&writer)), writer.len);
 }
 
+static void test_brief(void **state)
+{
+	_cleanup_(writer_deinit) struct writer writer = {.brief = true};
+
+	(void)state;
+	writer_object(&writer, NULL);
+	writer_number(&writer, "none", 0);
+	writer_string(&writer, "nothing", NULL);
+	writer_bool(&writer, "no", false);
+	writer_null(&writer, "null");
+	writer_array(&writer, "array");
+	writer_number(&writer, NULL, 0);
+	writer_null(&writer, NULL);
+	writer_array_end(&writer);
+	writer_string(&writer, "empty", "");
+	writer_number(&writer, "last", 1);
+	writer_object_end(&writer);
+	assert_string_equal(writer_text(&writer),
+			    "{\"no\":false,\"array\":[0,null],\"empty\":\"\",\"last\":1}");
+}
+
 static void test_nothing(void **state)
 {
 	_cleanup_(writer_deinit) struct writer writer = {};
@@ -151,7 +172,7 @@ int main(void)
 		cmocka_unit_test(test_values),	   cmocka_unit_test(test_nothing),
 		cmocka_unit_test(test_taken_back), cmocka_unit_test(test_strings),
 		cmocka_unit_test(test_not_utf8),   cmocka_unit_test(test_every_two_bytes),
-		cmocka_unit_test(test_long),
+		cmocka_unit_test(test_long),	   cmocka_unit_test(test_brief),
 	};
 
 	return cmocka_run_group_tests_name("writer", tests, NULL, NULL);
