@@ -11,6 +11,7 @@ struct events_listener {
 	size_t size; /* of a record, at the least */
 	void (*receive)(void *user, const void *record);
 	void (*finish)(void *user); /* after some were received; may be NULL */
+	unsigned int gather_ms;	    /* who can wait for so long is woken once for all that comes */
 };
 
 /*

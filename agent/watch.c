@@ -17,12 +17,15 @@
 #include "util/cleanup.h"
 #include "verbs.h"
 
+#define WATCH_GATHER_MS 20 /* of each second that is 50 turns of the loop at most */
+
 /* Somebody who listens. */
 struct watcher {
 	struct watch *watch;
 	struct watcher *next;
 	struct control_stream *stream;
 	struct flow_filter filter;
+	uint64_t since; /* it asked then: CLOCK_MONOTONIC, in ns */
 };
 
 struct watch {
@@ -69,7 +72,7 @@ static void watch_tell(struct watch *watch, const struct flow *flow,
 
 	for (struct watcher *watcher = watch->watchers; watcher; watcher = next) {
 		next = watcher->next;
-		if (!flow_filter_wants(&watcher->filter, flow))
+		if (notice->at < watcher->since || !flow_filter_wants(&watcher->filter, flow))
 			continue;
 		if (!line.len) {
 			writer_object(&line, NULL);
@@ -121,6 +124,7 @@ static const struct events_listener watch_listener = {
 	.size = sizeof(struct shunt_notice),
 	.receive = watch_on_notice,
 	.finish = watch_on_turn,
+	.gather_ms = WATCH_GATHER_MS,
 };
 
 int watch_new(struct agent *agent, struct watch **ret)
@@ -172,6 +176,7 @@ int watch_answer(void *user, const json_t *request, struct control_stream *strea
 		r = maps_reset_paces(loader_maps(agent->loader));
 	if (r)
 		return r;
+	watcher->since = uv_hrtime();
 	watcher->watch = agent->watch;
 	watcher->stream = stream;
 	watcher->next = agent->watch->watchers;

@@ -13,8 +13,8 @@
  */
 int client_ask(const char *socket_path, json_t *request, json_t **ret_result);
 /*
- * The same in two parts, for a long answer: the question, and the line that it was answered by as it
- * came, which the caller frees. *@ret_stream, which client_take_text() closes, is a connection.
+ * The same in two parts, for a long answer: the question, and the line that it was answered by as
+ * it came, which the caller frees. *@ret_stream, which client_take_text() closes, is a connection.
  */
 int client_ask_text(const char *socket_path, json_t *request, FILE **ret_stream);
 int client_take_text(FILE *stream, char **ret_line);

@@ -122,7 +122,7 @@ static void run(const struct options *options)
 {
 	size_t n = options->connections;
 	uint64_t *times, begin, start, now, cpu;
-	int report = round_start_server(serve, options);
+	int report = round_start_server(serve, options, NULL);
 
 	server_reported(report);
 	round_settle(options->client_cgroup, options->client_cpu);

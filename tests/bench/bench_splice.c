@@ -3,7 +3,7 @@
  * One round of a benchmark: two processes and one connection between them, both ends non-blocking
  * and driven by epoll, as those of proxies are. Either the client sends a message and waits for as
  * long a one, again and again, or it sends one message after the other and the server only reads.
- * Reads from: the clocks.
+ * Reads from: the clocks; with -i stdin: for each line of it one round, all on one connection.
  * Writes to: cgroup.procs of the two cgroups; stdout, a line of comma-separated numbers: exchanges
  * (of a stream: 10^6 bytes) a second, the median and the 99th percentile of an exchange's time in
  * us (of a stream: nothing), and the CPU time that client and server together used, in ns a byte
@@ -48,7 +48,7 @@ struct endpoint {
 };
 
 struct options {
-	bool stream, nodelay;
+	bool stream, nodelay, interactive;
 	size_t size;
 	double seconds;
 	int client_cpu, server_cpu;
@@ -78,6 +78,16 @@ static uint64_t cpu_ns(void)
 	if (getrusage(RUSAGE_SELF, &usage))
 		err(1, "getrusage");
 	return timeval_ns(&usage.ru_utime) + timeval_ns(&usage.ru_stime);
+}
+
+/* Of another process. */
+static uint64_t cpu_ns_of(pid_t pid)
+{
+	clockid_t clock;
+
+	if (clock_getcpuclockid(pid, &clock))
+		errx(1, "no clock of process %d", (int)pid);
+	return round_clock_ns(clock);
 }
 
 static void netns_enter(const char *path)
@@ -288,32 +298,59 @@ static void exchange(struct end *end, char *buffer, size_t size)
 		errx(1, "the server closed");
 }
 
-static void exchanges_run(struct end *end, const struct options *options, int server)
+/* One round; returns how many. */
+static size_t exchanges_measure(struct end *end, const struct options *options, char *buffer,
+				uint64_t *times, uint64_t *ret_took)
 {
-	char *buffer = buffer_new(options->size);
-	uint64_t *times = buffer_new(SAMPLES * sizeof(*times));
-	uint64_t begin, end_at, now, start, cpu;
-	struct report report;
+	uint64_t begin = round_clock_ns(CLOCK_MONOTONIC), now = begin, start;
+	uint64_t end_at = begin + options->seconds * 1e9;
 	size_t n = 0;
 
-	for (size_t i = 0; i < WARM_UP; i++)
-		exchange(end, buffer, options->size);
-	cpu = cpu_ns();
-	begin = now = round_clock_ns(CLOCK_MONOTONIC);
-	end_at = begin + options->seconds * 1e9;
 	while (now < end_at && n < SAMPLES) {
 		start = now;
 		exchange(end, buffer, options->size);
 		now = round_clock_ns(CLOCK_MONOTONIC);
 		times[n++] = now - start;
 	}
+	*ret_took = now - begin;
+	return n;
+}
+
+static void exchanges_print(size_t n, uint64_t took, uint64_t *times, double cpu_a_byte)
+{
+	qsort(times, n, sizeof(*times), round_compare_times);
+	printf("%.1f,%.2f,%.2f,%.4f\n", n * 1e9 / took, times[n / 2] * US, times[n * 99 / 100] * US,
+	       cpu_a_byte);
+	fflush(stdout);
+}
+
+static void exchanges_run(struct end *end, const struct options *options, int server, pid_t pid)
+{
+	char *buffer = buffer_new(options->size);
+	uint64_t *times = buffer_new(SAMPLES * sizeof(*times)), cpu, took;
+	struct report report;
+	char line[8];
+	size_t n;
+
+	for (size_t i = 0; i < WARM_UP; i++)
+		exchange(end, buffer, options->size);
+	while (options->interactive && fgets(line, sizeof(line), stdin)) {
+		cpu = cpu_ns() + cpu_ns_of(pid);
+		n = exchanges_measure(end, options, buffer, times, &took);
+		cpu = cpu_ns() + cpu_ns_of(pid) - cpu;
+		exchanges_print(n, took, times, (double)cpu / (2 * options->size * n));
+	}
+	if (options->interactive) {
+		close(end->fd);
+		report_read(server, &report);
+		return;
+	}
+	cpu = cpu_ns();
+	n = exchanges_measure(end, options, buffer, times, &took);
 	cpu = cpu_ns() - cpu;
 	close(end->fd);
 	report_read(server, &report);
-
-	qsort(times, n, sizeof(*times), round_compare_times);
-	printf("%.1f,%.2f,%.2f,%.4f\n", n * 1e9 / (now - begin), times[n / 2] * US,
-	       times[n * 99 / 100] * US, (double)(cpu + report.cpu) / report.bytes);
+	exchanges_print(n, took, times, (double)(cpu + report.cpu) / report.bytes);
 }
 
 static void stream_run(struct end *end, const struct options *options, int server)
@@ -336,7 +373,8 @@ static void stream_run(struct end *end, const struct options *options, int serve
 
 static void run(const struct options *options)
 {
-	int server = round_start_server(serve, options);
+	pid_t pid;
+	int server = round_start_server(serve, options, &pid);
 	struct report listens;
 	struct end end;
 
@@ -347,7 +385,7 @@ static void run(const struct options *options)
 		stream_run(&end, options, server);
 	} else {
 		end_init(&end, socket_connect(&options->dial), options, EPOLLIN);
-		exchanges_run(&end, options, server);
+		exchanges_run(&end, options, server, pid);
 	}
 	wait(NULL); /* the next round's server needs the address */
 }
@@ -372,9 +410,11 @@ int main(int argc, char **argv)
 	struct options options = {.size = 64, .seconds = 0.3, .server_cpu = 1};
 	int option;
 
-	while ((option = getopt(argc, argv, "wdm:t:c:s:n:")) != -1) {
+	while ((option = getopt(argc, argv, "iwdm:t:c:s:n:")) != -1) {
 		if (option == 'w')
 			options.stream = true;
+		else if (option == 'i')
+			options.interactive = true;
 		else if (option == 'd')
 			options.nodelay = true;
 		else if (option == 'm')
@@ -392,7 +432,8 @@ int main(int argc, char **argv)
 	}
 	if (argc - optind != 4 || options.size == 0 || options.seconds <= 0)
 		errx(2,
-		     "usage: [-w (only write)] [-d (TCP_NODELAY)] [-m MESSAGE_SIZE] "
+		     "usage: [-i (a round for each line of stdin)] [-w (only write)] "
+		     "[-d (TCP_NODELAY)] [-m MESSAGE_SIZE] "
 		     "[-t SECONDS] [-c CLIENT_CPU] [-s SERVER_CPU] [-n SERVER_NETNS] CLIENT_CGROUP "
 		     "SERVER_CGROUP LISTEN_ADDRESS:PORT|PATH DIAL_ADDRESS:PORT|PATH");
 	options.client_cgroup = argv[optind];

@@ -43,7 +43,8 @@ void round_settle(const char *cgroup, int cpu)
 }
 
 /* The server dies with its client, and the client with its server: neither waits for ever. */
-int round_start_server(void (*serve)(const void *options, int report), const void *options)
+int round_start_server(void (*serve)(const void *options, int report), const void *options,
+		       pid_t *ret_pid)
 {
 	int report[2];
 	pid_t parent = getpid(), pid;
@@ -61,6 +62,8 @@ int round_start_server(void (*serve)(const void *options, int report), const voi
 		_exit(0);
 	}
 	close(report[1]);
+	if (ret_pid)
+		*ret_pid = pid;
 	return report[0];
 }
 

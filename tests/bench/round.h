@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <time.h>
 
 uint64_t round_clock_ns(clockid_t clock);
@@ -16,9 +17,10 @@ uint64_t round_clock_ns(clockid_t clock);
  * in which it is made, so this comes before any. */
 void round_settle(const char *cgroup, int cpu);
 
-/* Calls @serve in a new process, which ends with it. Returns the fd from which what @serve writes
- * to @report is read. */
-int round_start_server(void (*serve)(const void *options, int report), const void *options);
+/* Calls @serve in a new process, which ends with it; *@ret_pid, unless it is NULL, is its number.
+ * Returns the fd from which what @serve writes to @report is read. */
+int round_start_server(void (*serve)(const void *options, int report), const void *options,
+		       pid_t *ret_pid);
 
 /* For qsort() of uint64_t. */
 int round_compare_times(const void *a, const void *b);

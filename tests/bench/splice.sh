@@ -6,8 +6,8 @@
 # All ways end at one address, 127.0.0.1:15001, or at a Unix socket. Each has a network namespace of
 # its own, alike but for the rules in that of REDIRECT. Real programs go through HAProxy there, to a
 # server on the same loopback; with Shunt all three are enrolled, so both hops can be spliced.
-# Connections that Shunt has to leave alone are measured with it and after a detach; spliced ones also
-# while they are watched: by who streams events, and a scraper of the metrics.
+# Connections that Shunt has to leave alone are measured with it and after a detach. What watchers
+# cost spliced ones is measured apart, by watched.py, with an agent of its own.
 set -euo pipefail
 
 usage()
@@ -63,7 +63,6 @@ done
 . "$(dirname "$(readlink -f "$0")")/../e2e/lib.sh"
 
 SIDECAR=127.0.0.1:15001
-METRICS=127.0.0.1:9464
 ELSEWHERE=10.83.0.9 # where nobody is: what is not redirected does not connect
 EXCLUDED=15002      # a port that Shunt leaves alone
 NICED=(nice -n -20) # so that what else runs is in the way less
@@ -344,67 +343,11 @@ others_rounds()
 	done
 }
 
-scraped()
-{
-	[ -s "$DIR/scraper.log" ]
-}
-
-# A connection makes events; so it is seen that they come.
-events_come()
-{
-	pair_measure exchange 64 spliced 1 >/dev/null
-	[ -s "$DIR/events.log" ]
-}
-
-# Both on the other CPU, if there is one: what counts is what it costs those who are watched.
-watchers_start()
-{
-	local others=(taskset -c $(($(nproc) - 1))) scrape
-	scrape="while curl -sSf -o /dev/null -w '%{size_download}\n' http://$METRICS/metrics; do sleep 1; done"
-	rm -f "$DIR"/{events,scraper}.log
-	spawn events host - "${others[@]}" "$BUILD/agent/shuntctl" -s "$DIR/control.sock" -j events
-	spawn scraper host "$SHUNTD_NETNS" "${others[@]}" bash -c "$scrape"
-	wait_for 10 "metrics are scraped" scraped
-	wait_for 10 "events are told" events_come
-}
-
-told_more_than() # LINES
-{
-	[ "$(wc -l <"$DIR/events.log")" -gt "$1" ]
-}
-
-# Longer than a second, so that each run is scraped once at least.
-watched_measure() # SIZE WAY CPUS
-{
-	local figures told
-	if [ "$2" = unwatched ]; then
-		watched_run "$1" "$3"
-		return
-	fi
-	watchers_start
-	told=$(wc -l <"$DIR/events.log")
-	figures=$(watched_run "$1" "$3")
-	wait_for 10 "this connection's events are told" told_more_than "$told"
-	running scraper || fail "metrics could not be scraped: $(tail -n 1 "$DIR/scraper.log")"
-	stop events || true
-	stop scraper || true
-	echo "$figures"
-}
-
-watched_run() # SIZE CPUS
-{
-	place spliced
-	pair_run "$ID-spliced" "$app_cgroup" "$proxy_cgroup" "$SIDECAR" "$ELSEWHERE:80" "$2" \
-		-m "$1" -d -t 1.05
-}
-
+# Each of our rounds is several pairs of short ones, which are compared.
 watched_rounds()
 {
-	for ((round = 0; round < rounds; round++)); do
-		for size in $watched_sizes; do
-			interleave "watched exchange" 1 "$size" "unwatched watched" watched_measure "$size"
-		done
-	done
+	"$PYTHON" -B "$LIB/../bench/watched.py" "$BUILD" $((4 * rounds)) $watched_sizes \
+		>>"$DIR/rounds.csv"
 }
 
 # If it is not so, the way's name would be a lie.
@@ -417,7 +360,6 @@ spliced_check() # COUNTER LEAST WHAT
 }
 
 sandbox_new "$build"
-SHUNTD_NETNS=$SRV # where no other agent answers HTTP
 trap 'bench_free $?' EXIT
 for way in $tcp_ways; do
 	netns_new "$ID-$way"
@@ -431,7 +373,6 @@ done
 	}
 END
 meshes_write
-sed -i "s/^metrics_listen =.*/metrics_listen = $METRICS/" "$DIR/shunt.ini"
 shuntd_start
 echo "part,cpus,case,round,way,rate,p50_us,p99_us,cpu_ns" >"$DIR/rounds.csv"
 

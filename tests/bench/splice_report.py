@@ -20,6 +20,7 @@ TITLES = {
     "other exchange": "not to be spliced, request and response: time of an exchange",
     "other stream": "not to be spliced, one-way stream: bytes a second",
 }
+CPU_OF = {"program": ("all three", "ns"), "watched exchange": ("both ends and the agent", "ns/B")}
 UNITS = {"program": "1/s", "stream": "MB/s", "nodelay": "MB/s", "other stream": "MB/s"}
 
 
@@ -85,7 +86,7 @@ def main():
     print("Medians of the rounds; in brackets, quartiles. Ratios are taken within a round.\n")
     for part, cpus in dict.fromkeys(key[:2] for key in cells):
         ratios_table(cells, part, cpus, figure_of(part), TITLES[part], UNITS.get(part, "us"))
-        who, unit = ("all three", "ns") if part == "program" else ("both ends", "ns/B")
+        who, unit = CPU_OF.get(part, ("both ends", "ns/B"))
         ratios_table(cells, part, cpus, "cpu_ns", f"… CPU time of {who}", unit)
     targets_table(cells)
 

@@ -25,7 +25,8 @@
 #define STEPS_MAX    24
 #define HEARD_MAX    (2 << 20) /* bytes; what is not heard is not answered for ever */
 #define TURNS	     3
-#define MISSING_LAST 3 /* turns until a connection that was closed is noticed, and its handles */
+#define SOON_MS	     1000 /* what begins before is begun in the next turn */
+#define MISSING_LAST 3	  /* turns until a connection that was closed is noticed, and its handles */
 
 /* A step is a byte: what, and four times the number of a client. Its operand follows. */
 enum step {
@@ -67,6 +68,8 @@ int __wrap_ring_buffer__epoll_fd(const struct ring_buffer *ring);
 int __wrap_ring_buffer__consume(struct ring_buffer *ring);
 void __wrap_ring_buffer__free(struct ring_buffer *ring);
 int __wrap_maps_reset_paces(const struct maps *m);
+int __real_uv_timer_start(uv_timer_t *timer, uv_timer_cb run, uint64_t after, uint64_t again);
+int __wrap_uv_timer_start(uv_timer_t *timer, uv_timer_cb run, uint64_t after, uint64_t again);
 
 struct ring_buffer *__wrap_ring_buffer__new(int map, ring_buffer_sample_fn fn, void *ctx,
 					    const struct ring_buffer_opts *opts)
@@ -104,6 +107,11 @@ void __wrap_ring_buffer__free(struct ring_buffer *ring)
 int __wrap_maps_reset_paces(const struct maps *m)
 {
 	return 0;
+}
+
+int __wrap_uv_timer_start(uv_timer_t *timer, uv_timer_cb run, uint64_t after, uint64_t again)
+{
+	return __real_uv_timer_start(timer, run, after < SOON_MS ? 0 : after, again);
 }
 
 static void remove_socket(void)
@@ -203,7 +211,7 @@ static void happen(struct input *input)
 		return;
 	if (size > sizeof(notice) - at)
 		size = sizeof(notice) - at;
-	notice = (struct shunt_notice){.outcome = SHUNT_OUTCOME_MAX};
+	notice = (struct shunt_notice){.at = uv_hrtime(), .outcome = SHUNT_OUTCOME_MAX};
 	memcpy((char *)&notice + at, bytes, size);
 	waiting = often;
 	fuzz_check(write(bell, &ring, sizeof(ring)) == sizeof(ring));
