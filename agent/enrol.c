@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -162,6 +163,29 @@ static void enrol_warn_of_litter(struct enrol *enrol, int r)
 		       strerror(-r));
 }
 
+/* Somebody who ran in it before has dialled unseen, if at all. Elsewhere an attachment above sees
+ * what a cgroup's programs dial before it has an entry. */
+static void enrol_note_late(struct enrol *enrol, const struct cgroup_node *node)
+{
+	_cleanup_fclose_ FILE *events = NULL;
+	_cleanup_free_ char *path = NULL;
+	bool populated = false;
+	char line[64];
+
+	if (asprintf(&path, "%s%s/cgroup.events", enrol->root, node->path) < 0)
+		return;
+	events = fopen(path, "re");
+	while (events && fgets(line, sizeof(line), events))
+		populated |= !strcmp(line, "populated 1\n");
+	if (!populated)
+		return;
+	log_info("cgroup %s: programs ran in it before it was enrolled; what they dialled is not "
+		 "redirected",
+		 node->path);
+	if (enrol->maps)
+		maps_count(enrol->maps, SHUNT_COUNTER_cgroups_late);
+}
+
 /* Programs first, entry last: it is the entry that has connections redirected, and by then whoever
  * answers for them has to be in place. */
 static void enrol_added(void *user, struct cgroup_node *node)
@@ -186,6 +210,8 @@ static void enrol_added(void *user, struct cgroup_node *node)
 		if (r && r != -ENOENT)
 			enrol_warn_of_attach(enrol, node, r);
 		enrol_write(enrol, node, member);
+		if (point && member->match.entry.role == SHUNT_ROLE_MEMBER)
+			enrol_note_late(enrol, node);
 	}
 	enrol_count(enrol, member, 1);
 	enrol_tell_change(enrol);

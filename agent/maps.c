@@ -266,6 +266,21 @@ void maps_unmap_control(volatile struct shunt_control *control)
 		munmap((void *)control, sizeof(*control));
 }
 
+int maps_count(const struct maps *maps, enum shunt_counter counter)
+{
+	int cpus = libbpf_num_possible_cpus(), r;
+	_cleanup_free_ uint64_t *values = cpus < 0 ? NULL : calloc(cpus, sizeof(*values));
+	uint32_t key = counter;
+
+	if (!values)
+		return -ENOMEM;
+	r = bpf_map_lookup_elem(maps->counters, &key, values);
+	if (r)
+		return r;
+	values[0]++;
+	return bpf_map_update_elem(maps->counters, &key, values, BPF_ANY);
+}
+
 int maps_reset_counter(const struct maps *maps, enum shunt_counter counter)
 {
 	int cpus = libbpf_num_possible_cpus();

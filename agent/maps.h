@@ -75,6 +75,8 @@ int maps_map_control(const struct maps *maps, volatile struct shunt_control **re
 /* NULL-safe. */
 void maps_unmap_control(volatile struct shunt_control *control);
 
+/* One more, of a counter that is the agent's own: the kernel half does not write it. */
+int maps_count(const struct maps *maps, enum shunt_counter counter);
 /* Lets a counter begin anew. */
 int maps_reset_counter(const struct maps *maps, enum shunt_counter counter);
 

@@ -245,8 +245,12 @@ static __always_inline bool splice_send(struct sk_msg_md *msg, struct tcp_sock *
 	splice_decide(&now, &verdict);
 	if (verdict.state != from && !splice_turn(view, &verdict, from))
 		return false;
-	if (!verdict.redirect || !splice_redirect(msg, view))
+	if (!verdict.redirect)
 		return false;
+	if (!splice_redirect(msg, view)) {
+		count(SHUNT_COUNTER_splice_no_peer);
+		return false;
+	}
 	view->me->backlog++;
 	return true;
 }

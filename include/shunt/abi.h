@@ -22,7 +22,7 @@
 #include <linux/types.h>
 
 /* Raised whenever the layout or the meaning of anything in this file changes. */
-#define SHUNT_ABI_VERSION 4
+#define SHUNT_ABI_VERSION 5
 
 /*
  * What no version changes, so that each can take over from each, later or earlier: what stands in
@@ -207,7 +207,9 @@ enum shunt_outcome {
 	X(splice_events_lost, "events that found the ring buffer full")                           \
 	X(events_told, "events told to who watches (shuntctl events)")                            \
 	X(events_limited, "events not told: there were too many of their kind at a time")         \
-	X(events_dropped, "events not told: the ring buffer of who watches was full")
+	X(events_dropped, "events not told: the ring buffer of who watches was full")             \
+	X(splice_no_peer, "messages that found their reader closed, and were left to TCP")        \
+	X(cgroups_late, "cgroups where programs ran before any was attached, and dialled unseen")
 
 /*
  * Why a connection is not spliced (any more). X(name, explanation). Each gives the counters

@@ -300,6 +300,43 @@ class Outcomes(Case):
         self.assert_outcome("bypassed_no_memory", lambda: probe(full_socket))
 
 
+class Late(Case):
+    """A cgroup that the configuration names as it is has no program attached above it."""
+
+    def new_cgroup(self, name):
+        cgroup = self.world.cgroup.child(name)
+        self.addCleanup(cgroup.remove)
+        return Place(cgroup, self.world.app.netns)
+
+    def is_enrolled(self, place):
+        return any(cgroup["path"] == place.cgroup.path and cgroup["role"] == "member"
+                   for cgroup in self.agent.ask("cgroups"))
+
+    def populate(self, place):
+        task = place.start(signal.pause)
+        self.addCleanup(task.close)
+        with open(f"{place.cgroup.directory}/cgroup.procs", encoding="ascii") as procs:
+            wait_until(lambda: procs.seek(0) or procs.read(), "somebody is in it")
+
+    def test_late(self):
+        self.addCleanup(self.agent.reload)
+        self.agent.configure(cgroups=f"{self.world.cgroup.path}/late, {self.world.cgroup.path}/early")
+        self.agent.ask("reload")
+        self.agent.configure()
+        with self.counted(cgroups_late=0):
+            early = self.new_cgroup("early")
+            wait_until(lambda: self.is_enrolled(early), "it is enrolled")
+            self.populate(early)
+        with self.counted(cgroups_late=1):
+            self.agent.process.send_signal(signal.SIGSTOP)
+            self.addCleanup(self.agent.process.send_signal, signal.SIGCONT)
+            late = self.new_cgroup("late")
+            self.populate(late)
+            self.agent.process.send_signal(signal.SIGCONT)
+            wait_until(lambda: self.is_enrolled(late), "it is enrolled")
+        self.assertIn(f"cgroup {late.cgroup.path}: programs ran in it", self.agent.read_log())
+
+
 class WhenAllIsDone(Case):
     def test_every_outcome_was_seen(self):
         never = {name for name, count in self.agent.counters().items()

@@ -253,6 +253,18 @@ class OptOuts(SpliceCase):
         server.setsockopt(SOL_TCP, TCP_REPAIR, 0)
         self.assertEqual(read(server, 5), b"hello")
 
+    def test_reader_closed(self):
+        """What it would have been sent goes by TCP, which says that nobody takes it."""
+        client, server = self.open()
+        before = self.count("splice_no_peer"), self.count("splice_plain_messages")
+        server.close()
+        await_event(client, select.POLLIN)
+        self.assertEqual(client.recv(1), b"")
+        self.assertEqual(client.send(b"hello"), 5)
+        self.assertEqual((self.count("splice_no_peer"), self.count("splice_plain_messages")),
+                         (before[0] + 1, before[1] + 1))
+        await_event(client, select.POLLHUP)
+
     def test_urgent_data(self):
         client, server = self.open()
         with self.moving(splice_plain_urgent=1, splice_taken_out=2):
