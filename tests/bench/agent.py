@@ -42,28 +42,41 @@ class Question:
         self.sock.close()
 
 
+def queued(task):
+    """Milliseconds that it could have run so far, but was given no CPU."""
+    with open(f"/proc/{task}/schedstat", encoding="ascii") as schedstat:
+        return int(schedstat.read().split()[1]) / 1e6
+
+
 class Pinger:
-    """Asks the agent again and again, and notes how long it had to wait."""
+    """Asks the agent again and again, and notes how long it had to wait; and how long of that it was
+    for the agent, not for a CPU that others had."""
 
     def __init__(self, agent):
-        self.question, self.waits, self.over = Question(agent), [], False
+        self.agent, self.question = agent, Question(agent)
+        self.waits, self.own, self.over = [], [], False
         self.thread = threading.Thread(target=self.ping)
         self.thread.start()
 
     def ping(self):
+        tasks = self.agent.process.pid, f"self/task/{threading.get_native_id()}"
         while not self.over:
+            starved = sum(map(queued, tasks))
             begun = time.monotonic()
             self.question.ask("classify", cgroup="/")
-            self.waits.append((time.monotonic() - begun) * 1000)
+            wait = (time.monotonic() - begun) * 1000
+            self.waits.append(wait)
+            self.own.append(max(0, wait - (sum(map(queued, tasks)) - starved)))
             time.sleep(0.001)
 
     def stop(self):
-        """The longest wait and that of the slowest hundredth, in ms."""
+        """The longest wait and that of the slowest hundredth, in ms; the same of what was the agent's
+        own part in it."""
         self.over = True
         self.thread.join()
         self.question.close()
-        self.waits.sort()
-        return self.waits[-1], percentile(self.waits, 99)
+        return [figure for waits in (sorted(self.waits), sorted(self.own))
+                for figure in (waits[-1], percentile(waits, 99))]
 
 
 def percentile(values, percent):
@@ -196,11 +209,12 @@ class Bench:
         pinger = Pinger(self.agent)
         for _ in range(self.rounds):
             measure(self.agent, self.build, *arguments)
-        longest, slow = pinger.stop()
+        longest, slow, own_longest, own_slow = pinger.stop()
         took, own, theirs = quiet[self.rounds // 2]
         print(f"{self.flows} flows, shuntctl {' '.join(arguments)}: {took:.2f} s (fastest "
               f"{quiet[0][0]:.2f}; on a CPU shuntctl {own:.2f}, agent {theirs:.2f}); another "
-              f"question waits {longest:.1f} ms at most, p99 {slow:.1f} ms", flush=True)
+              f"question waits {longest:.1f} ms at most, p99 {slow:.1f} ms; less what others had the "
+              f"CPUs for, {own_longest:.1f} ms, p99 {own_slow:.1f} ms", flush=True)
 
     def run(self):
         app = self.world.app.cgroup.path
