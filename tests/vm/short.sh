@@ -12,7 +12,4 @@ if [ "$(id -u)" != 0 ]; then
 	exit 77
 fi
 here=$(dirname "$(readlink -f "$0")")
-# One after the other: each has both processors.
-export MESON_TESTTHREADS=1
-exec "$here/../../scripts/vmtest" -C "$build" -t 1700 "$series" -- \
-	"$here/all" "$build" connect origdst selftest no_jit
+exec "$here/all" -o "$build/vm/short-$series" "$build" "$series" connect origdst selftest no_jit
