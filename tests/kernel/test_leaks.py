@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The agent under valgrind: started, reloaded a thousand times, asked all it can be asked, stopped.
+"""The agent under valgrind: started, reloaded a thousand times, asked all it can be asked, stopped;
+and with system calls that fail.
 
 Nothing may be lost, no file descriptor left open, and no memory read or written that is not its
 own.
@@ -10,6 +11,7 @@ import subprocess
 
 from case import FAR4, Agent, OwnAgentCase, main
 from sandbox import die_with_parent, wait_until
+from test_faults import injected
 
 RELOADS = 1000
 SUPPRESSIONS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "valgrind.suppressions")
@@ -82,6 +84,26 @@ class Leaks(OwnAgentCase):
                 files = self.agent.files()
         # The client that asked last may not have been let go yet.
         wait_until(lambda: self.agent.files() <= files, "no file is left open")
+        self.assert_clean_end()
+
+    def test_failures(self):
+        """Some at once, which are mended at once; then fewer, and more, than there were before."""
+        app = self.world.app.cgroup
+        self.agent.configure(cgroups=f"{app.path}/*")
+        self.agent.start()
+        for n in 4, 1, 3, 2, 8:
+            with injected(self.agent, "bpf:error=ENOMEM"):
+                children = [app.child(f"c{i}") for i in range(n)]
+                wait_until(lambda: self.warnings() == n, "each is told")
+            wait_until(lambda: self.warnings() == 0, "all is mended")
+            for child in children:
+                child.remove()
+        self.assert_clean_end()
+
+    def warnings(self):
+        return len(self.agent.ask("status")["warnings"])
+
+    def assert_clean_end(self):
         status = self.agent.stop()
         self.assertEqual((status, self.agent.read_report()), (0, ""))
         # What it left in force goes.

@@ -107,6 +107,93 @@ static void test_too_many(void **state)
 	assert_null(warnings.texts[0]);
 }
 
+/* What a list should be, the slow way. */
+struct model {
+	char texts[WARNINGS_MAX][32];
+	enum warning_kind kinds[WARNINGS_MAX];
+	size_t n;
+};
+
+/* Forgets all of @kind. */
+static void model_drop(struct model *model, enum warning_kind kind)
+{
+	struct model kept = {};
+
+	for (size_t i = 0; i < model->n; i++) {
+		if (model->kinds[i] == kind)
+			continue;
+		kept.kinds[kept.n] = model->kinds[i];
+		strcpy(kept.texts[kept.n++], model->texts[i]);
+	}
+	*model = kept;
+}
+
+static void model_add(struct model *model, enum warning_kind kind, const char *text)
+{
+	size_t i = 0;
+
+	while (i < model->n && strcmp(model->texts[i], text) != 0)
+		i++;
+	if (i == WARNINGS_MAX)
+		return;
+	strcpy(model->texts[i], text);
+	model->kinds[i] = kind;
+	if (i == model->n)
+		model->n++;
+}
+
+static void model_review(struct model *model, enum warning_kind kind)
+{
+	for (size_t i = 0; i < model->n; i++)
+		if (model->kinds[i] == kind)
+			model->kinds[i] = WARNING_REVIEWED;
+}
+
+/* Whoever reads the list goes on to its first NULL: there is nothing behind the last. */
+static void assert_as(const struct warnings *warnings, const struct model *model)
+{
+	assert_int_equal(warnings->n, model->n);
+	for (size_t i = 0; i < model->n; i++) {
+		assert_string_equal(warnings->texts[i], model->texts[i]);
+		assert_int_equal(warnings->kinds[i], model->kinds[i]);
+	}
+	for (size_t i = model->n; i <= WARNINGS_MAX; i++)
+		assert_null(warnings->texts[i]);
+}
+
+/* Whatever comes and goes, and in whatever order. */
+static void test_any_order(void **state)
+{
+	struct warnings warnings = {};
+	struct model model = {};
+	unsigned int dice = 1;
+
+	(void)state;
+	for (int i = 0; i < 4000; i++) {
+		enum warning_kind kind = rand_r(&dice) % WARNING_REVIEWED;
+		int what = rand_r(&dice) % 200;
+		char text[32];
+
+		if (what < 160) {
+			snprintf(text, sizeof(text), "number %d",
+				 rand_r(&dice) % (WARNINGS_MAX + 8));
+			add(&warnings, kind, "%s", text);
+			model_add(&model, kind, text);
+		} else if (what < 180) {
+			warnings_review(&warnings, kind);
+			model_review(&model, kind);
+		} else if (what < 199) {
+			warnings_drop_mended(&warnings);
+			model_drop(&model, WARNING_REVIEWED);
+		} else {
+			warnings_clear(&warnings);
+			model.n = 0;
+		}
+		assert_as(&warnings, &model);
+	}
+	warnings_clear(&warnings);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_teardown(name, teardown)
@@ -114,6 +201,7 @@ int main(void)
 		TEST(test_told_once),
 		TEST(test_mended),
 		TEST(test_too_many),
+		TEST(test_any_order),
 	};
 
 	return cmocka_run_group_tests_name("warnings", tests, NULL, NULL);
