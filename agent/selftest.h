@@ -45,7 +45,8 @@ struct selftest {
 	int error;	      /* … and why: negative errno */
 };
 
-/* Takes well under a second, and is broken off after two beside the loading of the programs.
+/* Takes well under a second beside the loading of the programs, and is broken off when there is
+ * nothing new for five.
  * @cgroup_root: where the cgroup is made, and removed again. */
 void selftest_run(const char *cgroup_root, struct selftest *ret);
 
