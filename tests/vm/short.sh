@@ -12,4 +12,6 @@ if [ "$(id -u)" != 0 ]; then
 	exit 77
 fi
 here=$(dirname "$(readlink -f "$0")")
-exec "$here/all" -o "$build/vm/short-$series" "$build" "$series" connect origdst selftest no_jit
+# One after the other: each has both processors.
+exec "$here/all" -j 1 -o "$build/vm/short-$series" "$build" "$series" \
+	connect origdst selftest no_jit
