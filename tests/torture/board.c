@@ -61,20 +61,33 @@ static const char *word(const char *text)
 	return text ? text : "-";
 }
 
+static const char *print_ago(char *text, size_t size, uint64_t then)
+{
+	uint64_t now = now_ns();
+
+	if (then == 0)
+		return "never";
+	snprintf(text, size, "%ju ms ago", (uintmax_t)(now > then ? (now - then) / 1000000 : 0));
+	return text;
+}
+
 static int print_side(char *text, size_t size, const char *name, const struct side *side)
 {
 	static const char *const states[] = {"not there", "connecting", "open", "closed"};
 	static const char *const writers[] = {"idle", "wants bytes", "pauses", "blocked", "done"};
-	uint64_t now = now_ns(), touched = side->touched;
+	char touched[40], told[40], dry[40];
 
 	return snprintf(text, size,
 			"\n    %s: %s, sent %ju, received %ju%s%s, writer %s (wants %ju), "
-			"reads %s, writes %s, %s, last came on %ju ms ago",
+			"reads %s, writes %s, %s, last came on %s, was told of bytes %s, "
+			"found none %s",
 			name, states[side->state], (uintmax_t)side->sent, (uintmax_t)side->received,
 			side->eof ? " and EOF" : "", side->stalled ? ", stalled" : "",
 			writers[side->writer_state], (uintmax_t)side->wanted,
 			word(side->reader_habit), word(side->writer_habit), word(side->crew),
-			(uintmax_t)(now > touched ? (now - touched) / 1000000 : 0));
+			print_ago(touched, sizeof(touched), side->touched),
+			print_ago(told, sizeof(told), side->told),
+			print_ago(dry, sizeof(dry), side->dry));
 }
 
 void board_fail(const struct flow *flow, const char *format, ...)

@@ -27,6 +27,8 @@ struct side {
 	_Atomic uint64_t sent, received;
 	_Atomic uint64_t wanted;  /* bytes to be received before the writer goes on */
 	_Atomic uint64_t touched; /* when it last came on, in ns */
+	_Atomic uint64_t told;	  /* when an event last said that there is something to read */
+	_Atomic uint64_t dry;	  /* when a read last found nothing */
 	_Atomic uint64_t fin_at;  /* when it said that it has sent all, in ns */
 	atomic_int state, writer_state;
 	atomic_bool stalled, eof;

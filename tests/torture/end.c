@@ -191,17 +191,15 @@ static void end_drop(struct end *end, struct worker *worker)
 		end->over(end, worker);
 }
 
-/* Returns whether the socket is, or has just become, connected. */
-static bool connected(struct end *end, uint32_t events)
+/* Has the socket just become connected? */
+static void end_see_connected(struct end *end, uint32_t events)
 {
 	socklen_t size = sizeof(int);
 	int error = 0;
 	bool now;
 
-	if (!end->connecting)
-		return true;
-	if (!(events & (EPOLLOUT | EPOLLERR | EPOLLHUP)))
-		return false;
+	if (!end->connecting || !(events & (EPOLLOUT | EPOLLERR | EPOLLHUP)))
+		return;
 	pthread_mutex_lock(&end->arming);
 	now = end->connecting;
 	if (now && getsockopt(end->fd, SOL_SOCKET, SO_ERROR, &error, &size))
@@ -214,27 +212,62 @@ static bool connected(struct end *end, uint32_t events)
 	pthread_mutex_unlock(&end->arming);
 	if (error)
 		end_fail(end, "connect: %s", strerror(error));
-	return error == 0;
 }
 
+static bool is_connected(const struct end *end)
+{
+	return end->fd >= 0 && !end->connecting;
+}
+
+static bool reads(const struct end *end, const struct worker *worker)
+{
+	return is_connected(end) && end->reads_on & 1u << worker->index;
+}
+
+static bool writes(const struct end *end, const struct worker *worker)
+{
+	return is_connected(end) && end->flow && end->writes_on & 1u << worker->index;
+}
+
+/* Where it takes and gives locks: now and then lets others be faster, while an end is new or about
+ * to be closed. */
+static void doze(const struct end *end, struct worker *worker)
+{
+	if (end->received == 0 || end->reader.eof)
+		worker_doze(worker);
+}
+
+/*
+ * A thread that was slow to take the lock may find the next connection under it. So it asks again
+ * whether this is for it: who wrote before it is known that the end is connected would have the
+ * reader told of the answer before, and not again; who pauses or stalls in the other's place would
+ * wake up for nothing.
+ */
 static void end_run(struct source *source, struct worker *worker, uint32_t events)
 {
 	struct end *end = (struct end *)source;
-	unsigned int bit = 1u << worker->index;
-	bool closes = false, is_connected = end->fd >= 0 && connected(end, events);
+	bool closes = false;
 
-	if (is_connected && end->reads_on & bit) {
+	if (events & EPOLLIN && end->flow)
+		end->me->told = now_ns();
+	if (end->fd >= 0)
+		end_see_connected(end, events);
+	if (reads(end, worker)) {
+		doze(end, worker);
 		pthread_mutex_lock(&end->reading);
-		if (end->fd >= 0)
+		if (reads(end, worker))
 			reader_run(end, worker, events);
 		pthread_mutex_unlock(&end->reading);
+		doze(end, worker);
 	}
-	if (is_connected && end->writes_on & bit) {
+	if (writes(end, worker)) {
+		doze(end, worker);
 		pthread_mutex_lock(&end->writing);
-		if (end->fd >= 0 && end->flow)
+		if (writes(end, worker))
 			closes = writer_run(end, worker, events);
 		pthread_mutex_unlock(&end->writing);
-	} else if (is_connected && end->flow && writer_wakes(end)) {
+		doze(end, worker);
+	} else if (is_connected(end) && end->flow && writer_wakes(end)) {
 		worker_post(&end->workers[__builtin_ctz(end->writes_on)], &end->source);
 	}
 	if (closes)
@@ -281,10 +314,14 @@ void end_connect(struct end *end, struct worker *worker, struct flow *flow, uint
 {
 	const struct sockaddr_in6 *dial = &end->route->dial;
 	int fd = socket(dial->sin6_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int error = 0;
 
 	if (fd < 0)
 		err(1, "socket");
 	set_nodelay(fd, &worker->random);
+	/* Before others see it: what they do to a socket that nobody connects yet is an error. */
+	if (connect(fd, (const struct sockaddr *)dial, address_size(dial)) && errno != EINPROGRESS)
+		error = errno;
 	end_lock(end);
 	end_reset(end, worker, CLIENT);
 	end->writer.phases = phases;
@@ -292,8 +329,8 @@ void end_connect(struct end *end, struct worker *worker, struct flow *flow, uint
 	end->fd = fd;
 	end_attach(end, flow);
 	end_unlock(end);
-	if (connect(fd, (const struct sockaddr *)dial, address_size(dial)) && errno != EINPROGRESS)
-		end_fail(end, "connect: %s", strerror(errno));
+	if (error)
+		end_fail(end, "connect: %s", strerror(error));
 	arm(end);
 }
 

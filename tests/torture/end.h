@@ -65,8 +65,8 @@ struct end {
 	_Atomic uint64_t received; /* also before the flow is known */
 	uint64_t max_message;
 	enum crew crew;
-	struct worker *workers; /* of the place, all of them */
-	unsigned int reads_on, writes_on;
+	struct worker *workers;		 /* of the place, all of them */
+	atomic_uint reads_on, writes_on; /* bits: of which threads */
 	/* Whoever takes several takes them in this order. */
 	pthread_mutex_t reading, writing, arming;
 	uint32_t armed[WORKERS];

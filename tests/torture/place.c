@@ -255,9 +255,11 @@ void place_run(unsigned int index, const struct place_options *options, int read
 		enter_cgroup(site->cgroup);
 	if (site->netns)
 		enter_netns(site->netns);
-	for (unsigned int i = 0; i < WORKERS; i++)
+	for (unsigned int i = 0; i < WORKERS; i++) {
 		worker_init(&workers[i], i, random_mix(options->seed + index * WORKERS + i),
 			    options->max_message);
+		workers[i].dozes = options->dozes;
+	}
 	for (unsigned int i = 0; i < routes_count; i++) {
 		if (routes[i].server == index)
 			listener_start(&routes[i], &workers[i % WORKERS]);

@@ -7,6 +7,7 @@
 struct place_options {
 	uint64_t seed, max_message;
 	unsigned int lasting, brief; /* connections at a time, of all routes together */
+	unsigned int dozes;	     /* see struct worker */
 };
 
 /*

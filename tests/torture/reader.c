@@ -255,6 +255,8 @@ void reader_run(struct end *end, struct worker *worker, uint32_t events)
 			end_of_stream(end);
 		} else if (errno == EAGAIN) {
 			reader->ready = false;
+			if (end->flow)
+				end->me->dry = now_ns();
 		} else if (errno != EINTR) {
 			reader->broken = true;
 			end_fail(end, "read: %s", strerror(errno));

@@ -25,19 +25,22 @@
 struct options {
 	struct place_options place;
 	uint64_t seconds, patience;
+	const char *teller; /* a command that knows more of a port, or NULL */
 };
 
 static void usage(FILE *file)
 {
 	fprintf(file,
 		"usage: shunt-torture [-d SECONDS] [-c CONNECTIONS] [-b BRIEF] [-s SEED]\n"
-		"         [-m MESSAGE] [-w SECONDS] [-p PLACE]... [-r ROUTE]...\n"
+		"         [-m MESSAGE] [-w SECONDS] [-y ONE_IN] [-x COMMAND] [-p PLACE]... [-r ROUTE]...\n"
 		"  -d  how long connections are made (10)\n"
 		"  -c  lasting connections at a time (200)\n"
 		"  -b  brief ones beside them, one after the other (40)\n"
 		"  -s  seed of all that is random (1)\n"
 		"  -m  the largest message in bytes (1048576)\n"
 		"  -w  how long a connection may stand still (20)\n"
+		"  -y  threads doze at one in so many places where they may lose the CPU (0)\n"
+		"  -x  run with the client's port, it tells more of a connection that failed\n"
 		"  -p  a process: NAME[=CGROUP_DIRECTORY[,NETNS_FILE]]\n"
 		"  -r  a way from one to another:\n"
 		"      NAME=CLIENT,SERVER,LISTEN_ADDRESS:PORT,DIAL_ADDRESS:PORT[,late]\n"
@@ -81,7 +84,7 @@ static void parse(int argc, char **argv, struct options *ret)
 		.patience = 20,
 		.place = {.seed = 1, .max_message = 1 << 20, .lasting = 200, .brief = 40},
 	};
-	while ((option = getopt(argc, argv, "d:c:b:s:m:w:p:r:h")) != -1) {
+	while ((option = getopt(argc, argv, "d:c:b:s:m:w:y:x:p:r:h")) != -1) {
 		switch (option) {
 		case 'd':
 			ret->seconds = number(optarg, 1, 1000000);
@@ -100,6 +103,12 @@ static void parse(int argc, char **argv, struct options *ret)
 			break;
 		case 'w':
 			ret->patience = number(optarg, 1, 1000000);
+			break;
+		case 'y':
+			place->dozes = number(optarg, 0, 1000000);
+			break;
+		case 'x':
+			ret->teller = optarg;
 			break;
 		case 'p':
 			site_parse(optarg);
@@ -208,7 +217,7 @@ int main(int argc, char **argv)
 	if (right)
 		summarise(began);
 	else
-		watch_report();
+		watch_report(options.teller);
 	fflush(stdout);
 	return right ? 0 : 1;
 }

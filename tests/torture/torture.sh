@@ -18,6 +18,8 @@ usage()
 		                         ("off sidecar netns node"); the last is the first
 		  -k, --kill             kill and restart shuntd too
 		  -p, --plain            without Shunt: is it the torture that is wrong?
+		  -d, --doze N           threads doze at one in so many places where they may lose
+		                         the CPU (0: never)
 		  -e, --expect-splice N  at least so many of each: pairs, leaves, spills, kicks, rejoins
 		What is in SHUNT_TORTURE comes after the options.
 	END
@@ -28,7 +30,7 @@ build=$1
 shift
 read -ra others <<<"${SHUNT_TORTURE-}"
 set -- "$@" "${others[@]}"
-seconds=20 connections=200 brief=40 seed=1 modes=(off sidecar netns node)
+seconds=20 connections=200 brief=40 doze=0 seed=1 modes=(off sidecar netns node)
 kills='' plain='' least='' unspliced=''
 while [ $# -gt 0 ]; do
 	case $1 in
@@ -41,6 +43,7 @@ while [ $# -gt 0 ]; do
 		-t | --seconds) seconds=$2 ;;
 		-c | --connections) connections=$2 ;;
 		-b | --brief) brief=$2 ;;
+		-d | --doze) doze=$2 ;;
 		-s | --seed) seed=$2 ;;
 		-m | --modes) read -ra modes <<<"$2" ;;
 		-e | --expect-splice) least=$2 ;;
@@ -166,11 +169,14 @@ torture_start()
 {
 	local sidecar4=$REDIRECTED4 sidecar6=$REDIRECTED6
 	local app=/run/netns/$APP srv=/run/netns/$SRV group=$CGROUP_ROOT$CG
+	local tell=("-x" "'$BUILD/agent/shuntctl' -s '$DIR/control.sock' flows --port")
 
+	[ -z "$plain" ] || tell=()
 	[ -z "$plain" ] || { sidecar4=127.0.0.1:15001 sidecar6='[::1]:15001'; }
 	mkdir "$group"/app/{client,server,remote}
 	spawn torture host - timeout "$((seconds + 300 * PATIENCE))" "$BUILD/tests/shunt-torture" \
 		-d "$seconds" -c "$connections" -b "$brief" -s "$seed" \
+		-y "$doze" "${tell[@]}" \
 		-p "client=$group/app/client,$app" -p "server=$group/app/server,$app" \
 		-p "sidecar=$group/proxy,$app" -p "remote=$group/app/remote,$srv" \
 		-p "outside=$group/outside,$app" \

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The watchdog.
- * Reads from: the board; sockets of other processes, borrowed; /proc/PID/net.
+ * Reads from: the board; sockets of other processes, borrowed; /proc/PID/net, fdinfo.
  * Writes to: stderr.
  */
 #include "watch.h"
 
+#include <dirent.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/pidfd.h>
@@ -101,6 +103,46 @@ static void report_rows(const struct side *side, const char *table, ino_t inode)
 	}
 }
 
+/* What the epoll sets of its process wait for at the socket. */
+static void report_epolls(const struct side *side)
+{
+	char path[64], target[64], info[320], row[256];
+	struct dirent *entry;
+	ssize_t len;
+	FILE *file;
+	DIR *fds;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", side->pid);
+	fds = opendir(path);
+	while (fds && (entry = readdir(fds))) {
+		len = readlinkat(dirfd(fds), entry->d_name, target, sizeof(target) - 1);
+		target[len > 0 ? len : 0] = 0;
+		if (strcmp(target, "anon_inode:[eventpoll]") != 0)
+			continue;
+		snprintf(info, sizeof(info), "/proc/%d/fdinfo/%s", side->pid, entry->d_name);
+		file = fopen(info, "re");
+		while (file && fgets(row, sizeof(row), file)) {
+			if (sscanf(row, "tfd: %d", &fd) == 1 && fd == side->fd)
+				fprintf(stderr, "      epoll %s: %s", entry->d_name, row);
+		}
+		if (file)
+			fclose(file);
+	}
+	if (fds)
+		closedir(fds);
+}
+
+/* Where the socket is bound to. 0: not to be had. */
+static unsigned int local_port(int fd)
+{
+	struct sockaddr_in6 address = {}; /* the port is where struct sockaddr_in has it */
+	socklen_t size = sizeof(address);
+
+	getsockname(fd, (struct sockaddr *)&address, &size);
+	return ntohs(address.sin6_port);
+}
+
 /* Is it this connection, or whatever goes this way? */
 static void report_route(const struct flow *of)
 {
@@ -122,7 +164,8 @@ static void report_route(const struct flow *of)
 		open, connecting, (uintmax_t)(now > newest ? (now - newest) / 1000000 : 0));
 }
 
-static void report_socket(const char *name, const struct side *side)
+/* Returns its port. */
+static unsigned int report_socket(const char *name, const struct side *side)
 {
 	int process = pidfd_open(side->pid, 0), fd = pidfd_getfd(process, side->fd, 0);
 	struct pollfd poll_fd = {.fd = fd, .events = POLLIN | POLLOUT | POLLRDHUP | POLLPRI};
@@ -130,12 +173,14 @@ static void report_socket(const char *name, const struct side *side)
 	socklen_t int_size = sizeof(int), info_size;
 	struct tcp_info info = {};
 	struct stat stat = {};
+	unsigned int port;
 
 	close(process);
 	if (fd < 0) {
 		fprintf(stderr, "    %s: no socket\n", name);
-		return;
+		return 0;
 	}
+	port = local_port(fd);
 	ioctl(fd, SIOCINQ, &readable);
 	ioctl(fd, SIOCOUTQ, &unacknowledged);
 	ioctl(fd, SIOCOUTQNSD, &unsent);
@@ -159,10 +204,22 @@ static void report_socket(const char *name, const struct side *side)
 		info.tcpi_last_data_recv, info.tcpi_last_ack_recv);
 	report_rows(side, "tcp", stat.st_ino);
 	report_rows(side, "tcp6", stat.st_ino);
+	report_epolls(side);
+	return port;
 }
 
-void watch_report(void)
+static void report_tale(const char *teller, unsigned int port)
 {
+	char command[4096];
+
+	snprintf(command, sizeof(command), "%s %u >&2", teller, port);
+	if (system(command))
+		fprintf(stderr, "    %s: failed\n", command);
+}
+
+void watch_report(const char *teller)
+{
+	unsigned int port;
 	const struct flow *flow;
 
 	for (unsigned int i = 0; i < FAILURES_TOLD; i++) {
@@ -170,8 +227,10 @@ void watch_report(void)
 		if (!flow)
 			continue;
 		fprintf(stderr, "connection %u, as the kernel has it:\n", flow_index(flow));
-		report_socket("client", &flow->sides[CLIENT]);
+		port = report_socket("client", &flow->sides[CLIENT]);
 		report_socket("server", &flow->sides[SERVER]);
 		report_route(flow);
+		if (teller && port)
+			report_tale(teller, port);
 	}
 }

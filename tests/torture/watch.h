@@ -10,5 +10,8 @@
  */
 bool watch_flows(uint64_t patience_ns);
 
-/* Tells what the kernel says about the sockets of connections that failed. */
-void watch_report(void);
+/*
+ * Tells what the kernel says about the sockets of connections that failed, and what @teller, if not
+ * NULL, a command of the shell, does when it is given the client's port.
+ */
+void watch_report(const char *teller);

@@ -15,8 +15,11 @@
 #include <unistd.h>
 
 #include "board.h"
+#include "random.h"
 
-#define EVENTS 64
+#define EVENTS	    64
+#define DOZE_US_MIN 100
+#define DOZE_US_MAX 3000
 
 void worker_init(struct worker *worker, unsigned int index, uint64_t seed, size_t max_message)
 {
@@ -77,6 +80,12 @@ static struct source *timers_take(struct worker *worker)
 		i = child;
 	}
 	return source;
+}
+
+void worker_doze(struct worker *worker)
+{
+	if (worker->dozes && random_one_in(&worker->random, worker->dozes))
+		usleep(random_log(&worker->random, DOZE_US_MIN, DOZE_US_MAX));
 }
 
 void worker_post(struct worker *worker, struct source *source)

@@ -30,7 +30,8 @@ struct worker {
 	unsigned int index;
 	int epoll, wake;
 	uint64_t random;
-	char *in, *out; /* of max_message bytes, for one call each */
+	unsigned int dozes; /* at one in so many places where it may; 0: never */
+	char *in, *out;	    /* of max_message bytes, for one call each */
 	size_t max_message;
 	struct timer *timers; /* a heap */
 	size_t timers_count, timers_size;
@@ -43,6 +44,9 @@ void worker_run(struct worker *worker) __attribute__((noreturn));
 
 /* Looks at @source at the time @at; only from @worker's own thread, or before that runs. */
 void worker_timer(struct worker *worker, uint64_t at, struct source *source);
+
+/* Lets other threads be faster now and then, where @worker holds no lock. */
+void worker_doze(struct worker *worker);
 
 /* Looks at @source soon, from any thread. */
 void worker_post(struct worker *worker, struct source *source);
