@@ -136,7 +136,7 @@ one_of() # WORD…
 # what the waiting in between is for.
 disturb()
 {
-	local what mode began
+	local what mode began cookies
 	what=$(one_of "${disturbances[@]}")
 	case $what in
 	mode)
@@ -153,8 +153,11 @@ disturb()
 		sleep "$((SECONDS - began))"
 		;;
 	cookies)
-		nsenter --net="/run/netns/$SRV" sysctl -qw \
-			net.ipv4.tcp_syncookies="$(one_of 0 1 2)"
+		cookies=$(one_of "${cookie_modes[@]}")
+		nsenter --net="/run/netns/$SRV" sysctl -qw net.ipv4.tcp_syncookies="$cookies"
+		# Who was given a cookie and shows it when there are none any more is reset: a client
+		# that believes to be connected, if its ACK was lost and it sends nothing for a while.
+		[ "$cookies" != 2 ] || cookie_modes=(1 2)
 		;;
 	handshakes)
 		mode=$(one_of none acks synacks)
@@ -212,6 +215,7 @@ splice_check()
 
 sandbox_new "$build"
 declare -A done_count=()
+cookie_modes=(0 1 2)
 RANDOM=$seed
 disturbances=(cookies handshakes)
 dnat_set
