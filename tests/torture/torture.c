@@ -33,7 +33,7 @@ static void usage(FILE *file)
 	fprintf(file,
 		"usage: shunt-torture [-d SECONDS] [-c CONNECTIONS] [-b BRIEF] [-s SEED]\n"
 		"         [-m MESSAGE] [-w SECONDS] [-y ONE_IN] [-x COMMAND] [-p PLACE]... [-r ROUTE]...\n"
-		"  -d  how long connections are made (10)\n"
+		"  -d  how long connections are made (10), or until SIGTERM\n"
 		"  -c  lasting connections at a time (200)\n"
 		"  -b  brief ones beside them, one after the other (40)\n"
 		"  -s  seed of all that is random (1)\n"
@@ -164,6 +164,14 @@ static void places_start(const struct place_options *options)
 	close(go[1]);
 }
 
+static volatile sig_atomic_t told_to_stop;
+
+static void see_signal(int signal)
+{
+	(void)signal;
+	told_to_stop = true;
+}
+
 /* Returns false if it failed. */
 static bool watch(const struct options *options)
 {
@@ -172,7 +180,7 @@ static bool watch(const struct options *options)
 
 	while (any && board->failures == 0) {
 		usleep(WATCH_US);
-		if (now_ns() >= end)
+		if (now_ns() >= end || told_to_stop)
 			board->stop = true;
 		any = watch_flows(options->patience * SECOND) || !board->stop;
 		if (waitpid(-1, NULL, WNOHANG) != 0)
@@ -212,6 +220,7 @@ int main(int argc, char **argv)
 	setrlimit(RLIMIT_NOFILE, &files);
 	board_new();
 	places_start(&options.place);
+	signal(SIGTERM, see_signal);
 	began = now_ns();
 	right = watch(&options);
 	if (right)
