@@ -246,12 +246,13 @@ config_write()
 
 shuntd_start()
 {
-	local end=$((SECONDS + 60 * PATIENCE))
+	local end=$((SECONDS + 180 * PATIENCE))
 	[ -e "$DIR/shunt.ini" ] || config_write </dev/null
 	spawn shuntd host "${SHUNTD_NETNS:--}" "$BUILD/agent/shuntd" -c "$DIR/shunt.ini"
 	until ctl status >/dev/null 2>&1; do
 		running shuntd || fail "shuntd ended: $(tail -n 3 "$DIR/shuntd.log")"
-		[ "$SECONDS" -lt "$end" ] || fail "shuntd does not answer"
+		[ "$SECONDS" -lt "$end" ] || fail "shuntd does not answer; it is in:" \
+			"$(cat "/proc/${PIDS[shuntd]}"/{wchan,stack} 2>&1)"
 		sleep 0.05
 	done
 }
