@@ -158,7 +158,7 @@ int client_take_text(FILE *stream, char **ret_line)
 	_cleanup_(cleanup_json_decref) json_t *result = NULL;
 	_cleanup_fclose_ FILE *owned = stream;
 	_cleanup_free_ char *line = NULL;
-	int r = client_receive(stream, &line);
+	int r = client_receive(owned, &line);
 
 	/* Within a string the quotes would be escaped. */
 	if (r == 0 && !strstr(line, "\"ok\":true"))
