@@ -524,14 +524,15 @@ static void agent_init_handles(struct agent *agent)
 int agent_run(struct config *config)
 {
 	struct agent agent = {.config = config};
-	int r;
+	int r, error;
 
 	agent_set_log_level(config);
 	log_adopt_libbpf();
 	agent_init_handles(&agent);
 	r = refresh_init(&agent.refresh, &agent.loop, config->path, agent_on_config, &agent);
 	/* Whatever the one says: agent_stop() closes the handles of both. */
-	r = agent_start_signals(&agent) ?: r;
+	error = agent_start_signals(&agent);
+	r = r ?: error;
 	r = r ?: agent_start(&agent);
 	if (r) {
 		agent_stop(&agent);
