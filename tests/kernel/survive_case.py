@@ -64,6 +64,8 @@ class SurviveCase(Case):
         before = self.agent.counters()["splice_bytes"]
 
         def splices():
+            for traffic in self.load, self.queries, self.talk:
+                traffic.check()
             self.try_splicing()
             return self.agent.counters()["splice_bytes"] > before
         try:

@@ -60,6 +60,10 @@ class Traffic:
         os.close(self.stop_signal)
         return self.task.result()
 
+    def check(self):
+        """It goes on still; else raises what ended it."""
+        if self.task.has_ended():
+            raise AssertionError(f"{type(self).__name__} ended by itself: {self.stop()}")
 
     def close(self):
         if not self.ended:
