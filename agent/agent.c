@@ -378,7 +378,7 @@ static void agent_remove_rest(struct agent *agent)
 
 	if (r)
 		log_errno(r, "tables of nftables could not be removed");
-	else if ((r = loader_remove_pins(agent->config->pin_dir)))
+	else if ((r = loader_pins_remove_all(agent->config->pin_dir)))
 		log_errno(r, "%s could not be removed", agent->config->pin_dir);
 	else
 		log_info("everything is taken out");

@@ -82,10 +82,16 @@ static int ladder_load(struct agent *agent)
 			agent,
 			"pin_dir %s is not on a bpf file system; mount one with: mount -t bpf bpf /sys/fs/bpf",
 			config->pin_dir);
+	else if (r == LOADER_E_FOREIGN)
+		ladder_complain(agent, "pin_dir %s is or holds what is not Shunt's",
+				config->pin_dir);
+	else if (r == -EROFS)
+		ladder_complain(
+			agent,
+			"pin_dir %s is on a file system that is mounted read-only; mount it anew with: mount -o remount,rw",
+			config->pin_dir);
 	else if (r < 0)
 		ladder_complain(agent, "the programs could not be loaded: %s", strerror(-r));
-	else if (r == LOADER_E_FOREIGN)
-		ladder_complain(agent, "pin_dir %s holds what is not Shunt's", config->pin_dir);
 	if (r)
 		return r < 0 ? r : r == LOADER_E_BUSY ? -EBUSY : -ENODEV;
 	if (loader_flows(agent->loader) != config->limit_flows)

@@ -9,15 +9,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <inttypes.h>
-#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -29,17 +25,11 @@
 #include "shunt.skel.h"
 #include "util/cleanup.h"
 
-#define LOADER_PIN_DEPTH 8 /* of directories below pin_dir that are open at a time */
-
 /* Directories of pins: see loader_pins.h. */
 #define LOADER_LINKS	   "links"
 #define LOADER_MAPS	   "maps"
 #define LOADER_POLICY	   "policy"
 #define LOADER_POLICY_NEXT "policy-next"
-
-/* What readlink() says of an fd. */
-#define LOADER_IS_MAP  "anon_inode:bpf-map"
-#define LOADER_IS_LINK "anon_inode:bpf-link"
 
 struct loader_program {
 	const char *name;   /* of the pin; what the operator reads */
@@ -108,16 +98,6 @@ static void loader_set_sizes(struct shunt_bpf *skeleton, const struct loader_opt
 	bpf_map__set_max_entries(skeleton->maps.shunt_ends, 2 * options->flows);
 }
 
-static bool loader_fd_is(int fd, const char *what)
-{
-	char link[64], is[64];
-	ssize_t n;
-
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	n = readlink(link, is, sizeof(is));
-	return n == (ssize_t)strlen(what) && !memcmp(is, what, n);
-}
-
 /* Cgroups name meshes and meshes name rules: maps that refer to each other. */
 static bool loader_is_policy(const struct bpf_map *map)
 {
@@ -136,7 +116,8 @@ static bool loader_is_policy(const struct bpf_map *map)
 
 static bool loader_info_fits(const struct bpf_map *map, const struct bpf_map_info *info)
 {
-	return info->type == bpf_map__type(map) && info->key_size == bpf_map__key_size(map) &&
+	return !strcmp(info->name, bpf_map__name(map)) && info->type == bpf_map__type(map) &&
+	       info->key_size == bpf_map__key_size(map) &&
 	       info->value_size == bpf_map__value_size(map) &&
 	       info->map_flags == bpf_map__map_flags(map);
 }
@@ -151,14 +132,14 @@ enum loader_pin {
 /* What is pinned at @path for @map: enum loader_pin, or negative errno. */
 static int loader_look_at_pin(const struct bpf_map *map, const char *path, struct bpf_map_info *ret)
 {
-	_cleanup_close_ int fd = bpf_obj_get(path);
+	_cleanup_close_ int fd = loader_pins_open_map(path);
 	__u32 size = sizeof(*ret);
 
 	*ret = (struct bpf_map_info){};
-	if (fd < 0 && errno != EACCES) /* which says that it is nothing of BPF */
-		return errno == ENOENT ? LOADER_PIN_NONE : -errno;
-	if (!loader_fd_is(fd, LOADER_IS_MAP))
+	if (fd == -EACCES)
 		return LOADER_PIN_WRONG;
+	if (fd < 0)
+		return fd == -ENOENT ? LOADER_PIN_NONE : fd;
 	if (bpf_obj_get_info_by_fd(fd, ret, &size))
 		return -errno;
 	if (!loader_info_fits(map, ret))
@@ -209,8 +190,8 @@ static void loader_share_map(const struct loader *loader, const struct bpf_map *
 		_cleanup_close_ int fd =
 			loader_pins_get(&loader->pins, loader->pins.others[i], name);
 
-		if (fd >= 0 && loader_fd_is(fd, LOADER_IS_MAP) &&
-		    loader_layout_same(loader->skeleton->obj, map, fd) && !bpf_obj_pin(fd, path))
+		if (fd >= 0 && loader_layout_same(loader->skeleton->obj, map, fd) &&
+		    !bpf_obj_pin(fd, path))
 			return;
 	}
 }
@@ -223,13 +204,15 @@ static int loader_check_state_map(struct loader *loader, struct bpf_map *map, co
 {
 	struct bpf_map_info info;
 	int pin = loader_look_at_pin(map, path, &info);
+	int r;
 
 	switch (pin) {
 	case LOADER_PIN_RESIZED:
 		return bpf_map__set_max_entries(map, info.max_entries);
 	case LOADER_PIN_WRONG:
-		if (unlink(path))
-			return -errno;
+		r = loader_pins_unlink(AT_FDCWD, path);
+		if (r)
+			return r;
 		log_warning("%s is not what this version keeps there, and was made anew", path);
 		loader->pairs_replaced |= map == loader->skeleton->maps.shunt_pairs;
 		return 0;
@@ -434,8 +417,8 @@ static bool loader_spliced_before(const struct loader *loader)
 /* *@ret: LOADER_LINKS, open. */
 static int loader_make_directories(const struct loader_pins *pins, int *ret)
 {
-	return loader_pins_make(pins, LOADER_MAPS) ?: loader_pins_make(pins, LOADER_LINKS) ?:
-	       loader_pins_enter(pins, LOADER_LINKS, ret);
+	return loader_pins_make(pins, LOADER_MAPS) ?: loader_pins_make(pins, LOADER_POLICY) ?:
+	       loader_pins_make(pins, LOADER_LINKS) ?: loader_pins_enter(pins, LOADER_LINKS, ret);
 }
 
 int loader_new(const struct loader_options *options, struct loader **ret)
@@ -542,11 +525,11 @@ static int loader_link_open(struct loader *loader, const struct loader_link *lin
 	*info = (struct bpf_link_info){};
 	if (!path)
 		return -ENOMEM;
-	fd = bpf_obj_get(path);
-	if (fd < 0) /* EACCES says that it is nothing of BPF */
-		return errno == ENOENT || errno == EACCES ? -ENOLINK : -errno;
-	if (!loader_fd_is(fd, LOADER_IS_LINK) || bpf_obj_get_info_by_fd(fd, info, &size) ||
-	    info->type != BPF_LINK_TYPE_CGROUP || info->cgroup.cgroup_id != link->cgroup ||
+	fd = loader_pins_open_link(path);
+	if (fd < 0)
+		return fd == -ENOENT || fd == -EACCES ? -ENOLINK : fd;
+	if (bpf_obj_get_info_by_fd(fd, info, &size) || info->type != BPF_LINK_TYPE_CGROUP ||
+	    info->cgroup.cgroup_id != link->cgroup ||
 	    info->cgroup.attach_type !=
 		    bpf_program__expected_attach_type(loader->programs[link->program]))
 		return -ENOLINK;
@@ -605,11 +588,10 @@ static int loader_link_remove(struct loader *loader, struct loader_link *link)
 {
 	_cleanup_free_ char *path =
 		loader_link_path(loader->links_dir, link->cgroup, link->program);
+	int r = path ? loader_pins_unlink(AT_FDCWD, path) : -ENOMEM;
 
-	if (!path)
-		return -ENOMEM;
-	if (unlink(path) && errno != ENOENT)
-		return -errno;
+	if (r)
+		return r;
 	if (link->before >= 0)
 		close(link->before);
 	*link = loader->links[--loader->n_links];
@@ -682,17 +664,13 @@ static int loader_swap_policy(const struct loader *loader)
 {
 	_cleanup_free_ char *policy = loader_pins_map(&loader->pins, LOADER_POLICY, "");
 	_cleanup_free_ char *next = loader_pins_map(&loader->pins, LOADER_POLICY_NEXT, "");
-	int r;
 
 	if (loader->policy_kept)
 		return 0;
 	if (!policy || !next)
 		return -ENOMEM;
 	policy[strlen(policy) - 1] = next[strlen(next) - 1] = '\0';
-	r = loader_pins_make(&loader->pins, LOADER_POLICY);
-	if (!r && renameat2(AT_FDCWD, next, AT_FDCWD, policy, RENAME_EXCHANGE))
-		r = -errno;
-	return r;
+	return renameat2(AT_FDCWD, next, AT_FDCWD, policy, RENAME_EXCHANGE) ? -errno : 0;
 }
 
 int loader_commit(struct loader *loader)
@@ -825,9 +803,8 @@ static int loader_repin_maps(const struct loader *loader, const struct loader_pi
 				       bpf_map__name(map));
 		if (!path)
 			return -ENOMEM;
-		if (unlink(path) && errno != ENOENT)
-			return -errno;
-		r = bpf_obj_pin(bpf_map__fd(map), path);
+		r = loader_pins_unlink(AT_FDCWD, path);
+		r = r ?: bpf_obj_pin(bpf_map__fd(map), path);
 		if (r)
 			break;
 	}
@@ -854,9 +831,8 @@ static int loader_repin_links(struct loader *loader, int links_dir)
 		}
 		if (fd < 0)
 			return fd;
-		if (unlink(to) && errno != ENOENT)
-			return -errno;
-		r = bpf_obj_pin(fd, to);
+		r = loader_pins_unlink(AT_FDCWD, to);
+		r = r ?: bpf_obj_pin(fd, to);
 	}
 	return r;
 }
@@ -869,7 +845,6 @@ int loader_repin(struct loader *loader)
 
 	r = loader_pins_reopen(&loader->pins, &pins);
 	r = r ?: loader_make_directories(&pins, &links_dir);
-	r = r ?: loader_pins_make(&pins, LOADER_POLICY);
 	r = r ?: loader_repin_maps(loader, &pins);
 	r = r ?: loader_repin_links(loader, links_dir);
 	if (r) {
@@ -881,29 +856,6 @@ int loader_repin(struct loader *loader)
 	loader_pins_close(&loader->pins);
 	loader->pins = pins;
 	return 0;
-}
-
-static int loader_remove_path(const char *path, const struct stat *st, int type, struct FTW *place)
-{
-	return remove(path) && errno != ENOENT ? -1 : 0;
-}
-
-int loader_remove_pins(const char *pin_dir)
-{
-	_cleanup_close_ int fd = open(pin_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	struct statfs fs;
-
-	if (fd < 0)
-		return errno == ENOENT ? 0 : -errno;
-	if (fstatfs(fd, &fs))
-		return -errno;
-	if (fs.f_type != BPF_FS_MAGIC)
-		return 0;
-	if (flock(fd, LOCK_EX | LOCK_NB))
-		return errno == EWOULDBLOCK ? -EBUSY : -errno;
-	return nftw(pin_dir, loader_remove_path, LOADER_PIN_DEPTH, FTW_DEPTH | FTW_PHYS | FTW_MOUNT)
-		       ? -errno
-		       : 0;
 }
 
 const char *loader_cannot_splice(const struct loader *loader)

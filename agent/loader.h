@@ -71,10 +71,6 @@ int loader_prune(struct loader *loader, bool (*keep)(void *user, uint64_t cgroup
 /* Takes out everything and removes every pin, and pin_dir if it is empty then. */
 int loader_remove_all(struct loader *loader);
 
-/* The same for who cannot load programs: what an earlier agent has pinned in @pin_dir, if anything.
- * 0; -EBUSY: another agent has it; or another negative errno. */
-int loader_remove_pins(const char *pin_dir);
-
 /* Are the pins where pin_dir leads? Not if its file system was unmounted, something was mounted
  * over it, or they were removed. What is unmounted stays in force as long as this agent runs. */
 bool loader_has_pins(const struct loader *loader);

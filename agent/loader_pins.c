@@ -9,6 +9,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,11 +29,16 @@
 #define LOADER_PINS_BPFFS "/sys/fs/bpf"
 #define LOADER_PINS_TRIES 8
 
+/* What readlink() says of an fd. */
+#define LOADER_PINS_IS_MAP  "anon_inode:bpf-map"
+#define LOADER_PINS_IS_LINK "anon_inode:bpf-link"
+
 CLEANUP_DEFINE(DIR *, closedir)
 
+/* No link is followed: it would lead to what is not Shunt's. */
 static DIR *loader_pins_list(int dir, const char *name)
 {
-	int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	DIR *entries = fd < 0 ? NULL : fdopendir(fd);
 
 	if (!entries && fd >= 0)
@@ -51,22 +57,43 @@ static struct dirent *loader_pins_next(DIR *entries)
 	return entry;
 }
 
+/* Why there is no directory to be made at @path. */
+static int loader_pins_refuse(const char *path, int error)
+{
+	_cleanup_free_ char *above = strdup(path);
+	struct statfs fs;
+
+	if (error == ENOTDIR) {
+		log_error("pin_dir %s, or what is above it, is no directory, or a symbolic link: "
+			  "remove it, or choose another pin_dir",
+			  path);
+		return LOADER_E_FOREIGN;
+	}
+	if (error != ENOENT && error != EROFS)
+		return -error;
+	if (error == EROFS && above && !statfs(dirname(above), &fs) && fs.f_type == BPF_FS_MAGIC)
+		return -EROFS;
+	return LOADER_E_NOT_BPFFS;
+}
+
 /* Opens @path, a directory on a bpffs, and locks it. -EAGAIN: it was removed meanwhile. */
 static int loader_pins_lock(const char *path, int *ret)
 {
 	_cleanup_close_ int fd = -1;
+	bool made = !mkdir(path, 0700);
 	struct statfs fs;
 	struct stat now;
 
-	if (mkdir(path, 0700) && errno != EEXIST)
-		return errno == ENOENT || errno == EROFS ? LOADER_E_NOT_BPFFS : -errno;
-	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (!made && errno != EEXIST)
+		return loader_pins_refuse(path, errno);
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
-		return errno == ENOENT ? -EAGAIN : -errno;
+		return errno == ENOENT ? -EAGAIN : loader_pins_refuse(path, errno);
 	if (fstatfs(fd, &fs))
 		return -errno;
 	if (fs.f_type != BPF_FS_MAGIC) {
-		rmdir(path); /* fails, as it should, if it was there before and holds something */
+		if (made)
+			rmdir(path);
 		return LOADER_E_NOT_BPFFS;
 	}
 	if (flock(fd, LOCK_EX | LOCK_NB))
@@ -77,6 +104,17 @@ static int loader_pins_lock(const char *path, int *ret)
 		return -EAGAIN;
 	*ret = TAKE_FD(fd);
 	return 0;
+}
+
+/* The directory of a version: which? */
+static bool loader_pins_is_version(const struct dirent *entry, unsigned int *ret)
+{
+	char name[16];
+
+	if (entry->d_type != DT_DIR || sscanf(entry->d_name, "v%u", ret) != 1)
+		return false;
+	snprintf(name, sizeof(name), "v%u", *ret);
+	return !strcmp(name, entry->d_name);
 }
 
 /* What is there besides this version; nothing but versions of Shunt may be. */
@@ -90,10 +128,9 @@ static int loader_pins_look(struct loader_pins *pins)
 	pins->made = true;
 	while ((entry = loader_pins_next(entries))) {
 		unsigned int abi;
-		int end = 0;
 
-		if (sscanf(entry->d_name, "v%u%n", &abi, &end) != 1 || entry->d_name[end] ||
-		    entry->d_type != DT_DIR || pins->n_others == LOADER_PINS_OTHERS_MAX) {
+		if (!loader_pins_is_version(entry, &abi) ||
+		    pins->n_others == LOADER_PINS_OTHERS_MAX) {
 			log_error("pin_dir %s holds %s, which is not Shunt's: remove it, or choose "
 				  "another pin_dir",
 				  pins->path, entry->d_name);
@@ -167,13 +204,31 @@ char *loader_pins_map(const struct loader_pins *pins, const char *directory, con
 	return asprintf(&path, "%s/%s/%s", pins->own, directory, map) < 0 ? NULL : path;
 }
 
+/* What is no directory is none of ours. */
+static int loader_pins_make_anew(const struct loader_pins *pins, int own, const char *directory)
+{
+	struct stat there;
+
+	if (fstatat(own, directory, &there, AT_SYMLINK_NOFOLLOW))
+		return -errno;
+	if (S_ISDIR(there.st_mode))
+		return 0;
+	if (unlinkat(own, directory, 0) || mkdirat(own, directory, 0700))
+		return -errno;
+	log_warning("%s/%s is not what this version keeps there, and was made anew", pins->own,
+		    directory);
+	return 0;
+}
+
 int loader_pins_make(const struct loader_pins *pins, const char *directory)
 {
 	_cleanup_close_ int own = open(pins->own, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	if (own < 0 || (mkdirat(own, directory, 0700) && errno != EEXIST))
+	if (own < 0)
 		return -errno;
-	return 0;
+	if (!mkdirat(own, directory, 0700))
+		return 0;
+	return errno == EEXIST ? loader_pins_make_anew(pins, own, directory) : -errno;
 }
 
 int loader_pins_enter(const struct loader_pins *pins, const char *directory, int *ret)
@@ -184,31 +239,31 @@ int loader_pins_enter(const struct loader_pins *pins, const char *directory, int
 	return *ret < 0 ? -errno : 0;
 }
 
-/* Of a version's directory, or of one below it. */
-static int loader_pins_unlink(int dir, const char *name)
+int loader_pins_unlink(int dir, const char *name)
 {
-	_cleanup_(cleanup_closedir) DIR *entries = loader_pins_list(dir, name);
+	_cleanup_(cleanup_closedir) DIR *entries = NULL;
 	struct dirent *entry;
 	int r = 0;
 
+	if (!unlinkat(dir, name, 0) || errno == ENOENT)
+		return 0;
+	if (errno != EISDIR)
+		return -errno;
+	entries = loader_pins_list(dir, name);
 	if (!entries)
 		return errno == ENOENT ? 0 : -errno;
-	while (!r && (entry = loader_pins_next(entries))) {
-		if (entry->d_type == DT_DIR)
-			r = loader_pins_unlink(dirfd(entries), entry->d_name);
-		else if (unlinkat(dirfd(entries), entry->d_name, 0))
-			r = -errno;
-	}
+	while (!r && (entry = loader_pins_next(entries)))
+		r = loader_pins_unlink(dirfd(entries), entry->d_name);
 	if (!r && unlinkat(dir, name, AT_REMOVEDIR))
 		r = -errno;
 	return r;
 }
 
-int loader_pins_clear(const struct loader_pins *pins, const char *directory)
+int loader_pins_clear(const struct loader_pins *pins, const char *name)
 {
 	_cleanup_close_ int own = open(pins->own, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	return own < 0 ? -errno : loader_pins_unlink(own, directory);
+	return own < 0 ? -errno : loader_pins_unlink(own, name);
 }
 
 static int loader_pins_remove_version(const struct loader_pins *pins, unsigned int abi)
@@ -232,17 +287,79 @@ int loader_pins_remove(const struct loader_pins *pins)
 	return r;
 }
 
+int loader_pins_remove_all(const char *path)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	_cleanup_(cleanup_closedir) DIR *entries = NULL;
+	const struct loader_pins pins = {.dir = fd};
+	struct dirent *entry;
+	struct statfs fs;
+	unsigned int abi;
+	int r = 0;
+
+	if (fd < 0)
+		return errno == ENOENT || errno == ENOTDIR ? 0 : -errno;
+	if (fstatfs(fd, &fs))
+		return -errno;
+	if (fs.f_type != BPF_FS_MAGIC)
+		return 0;
+	if (flock(fd, LOCK_EX | LOCK_NB))
+		return errno == EWOULDBLOCK ? -EBUSY : -errno;
+	entries = loader_pins_list(fd, ".");
+	if (!entries)
+		return -errno;
+	while (!r && (entry = loader_pins_next(entries)))
+		if (loader_pins_is_version(entry, &abi))
+			r = loader_pins_remove_version(&pins, abi);
+	if (!r && rmdir(path) && errno != ENOTEMPTY)
+		r = -errno;
+	return r;
+}
+
+static bool loader_pins_fd_is(int fd, const char *what)
+{
+	char link[64], is[64];
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, is, sizeof(is));
+	return n == (ssize_t)strlen(what) && !memcmp(is, what, n);
+}
+
+static int loader_pins_open_pin(const char *path, const char *what)
+{
+	_cleanup_close_ int fd = -1;
+	struct stat pin;
+
+	if (lstat(path, &pin))
+		return -errno;
+	if (!S_ISREG(pin.st_mode)) /* a link would lead to what others have pinned */
+		return -EACCES;
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return -errno;
+	return loader_pins_fd_is(fd, what) ? TAKE_FD(fd) : -EACCES;
+}
+
+int loader_pins_open_map(const char *path)
+{
+	return loader_pins_open_pin(path, LOADER_PINS_IS_MAP);
+}
+
+int loader_pins_open_link(const char *path)
+{
+	return loader_pins_open_pin(path, LOADER_PINS_IS_LINK);
+}
+
 int loader_pins_get(const struct loader_pins *pins, unsigned int abi, const char *name)
 {
 	_cleanup_free_ char *path = NULL;
-	int fd;
 
 	if (asprintf(&path, "%s/v%u/%s", pins->path, abi, name) < 0) {
 		path = NULL;
 		return -ENOMEM;
 	}
-	fd = bpf_obj_get(path);
-	return fd < 0 ? -errno : fd;
+	return loader_pins_open_map(path);
 }
 
 /* Hooks that redirect, the ones that see a connect first. */
@@ -259,9 +376,8 @@ static int loader_pins_stop_redirecting(const struct loader_pins *pins, unsigned
 		struct dirent *entry;
 
 		while (links && (entry = loader_pins_next(links)))
-			if (strstr(entry->d_name, loader_pins_redirecting[i]) &&
-			    unlinkat(dirfd(links), entry->d_name, 0))
-				r = -errno;
+			if (strstr(entry->d_name, loader_pins_redirecting[i]))
+				r = loader_pins_unlink(dirfd(links), entry->d_name) ?: r;
 	}
 	return r;
 }
@@ -276,9 +392,9 @@ static bool loader_pins_attached(int links, const char *name)
 	char path[320];
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", links, name);
-	fd = bpf_obj_get(path);
+	fd = loader_pins_open_link(path);
 	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &size))
-		return errno == EPERM;
+		return fd == -EPERM;
 	return info.type == BPF_LINK_TYPE_CGROUP && info.cgroup.cgroup_id;
 }
 

@@ -19,7 +19,7 @@
 enum loader_error {
 	LOADER_E_BUSY = 1,  /* another agent has pin_dir */
 	LOADER_E_NOT_BPFFS, /* pin_dir is not on a bpf file system, and none could be mounted */
-	LOADER_E_FOREIGN,   /* pin_dir holds what is not Shunt's; which has been logged */
+	LOADER_E_FOREIGN,   /* pin_dir is or holds what is not Shunt's; which has been logged */
 };
 
 struct loader_pins {
@@ -31,7 +31,8 @@ struct loader_pins {
 	size_t n_others;
 };
 
-/* Makes and locks pin_dir. 0, negative errno, or enum loader_error. */
+/* Makes and locks pin_dir. 0, negative errno, or enum loader_error. -EROFS: it is on a bpf file
+ * system that is mounted read-only. */
 int loader_pins_open(struct loader_pins *pins, const char *path);
 void loader_pins_close(struct loader_pins *pins);
 
@@ -43,14 +44,20 @@ int loader_pins_reopen(const struct loader_pins *pins, struct loader_pins *ret);
 /* The pin of a map, in DIRECTORY below .own; the caller frees it. NULL: no memory. */
 char *loader_pins_map(const struct loader_pins *pins, const char *directory, const char *map);
 
-/* An fd of what version @abi has pinned under @name, below its directory; or negative errno. */
+/* An fd of the map or link that is pinned at @path; or negative errno. -EACCES: something else is
+ * there. */
+int loader_pins_open_map(const char *path);
+int loader_pins_open_link(const char *path);
+/* The same of a map that version @abi has pinned under @name, below its directory. */
 int loader_pins_get(const struct loader_pins *pins, unsigned int abi, const char *name);
-/* Makes a directory below .own. 0 or negative errno. */
+/* Makes a directory below .own; what else is there under its name goes. 0 or negative errno. */
 int loader_pins_make(const struct loader_pins *pins, const char *directory);
 /* Opens one. 0 or negative errno. */
 int loader_pins_enter(const struct loader_pins *pins, const char *directory, int *ret);
-/* Removes it with all in it; 0 too if it is not there. */
-int loader_pins_clear(const struct loader_pins *pins, const char *directory);
+/* Removes what is there, below .own: a directory with all in it. 0 too if nothing is. */
+int loader_pins_clear(const struct loader_pins *pins, const char *name);
+/* The same, below the open directory @dir, or AT_FDCWD. */
+int loader_pins_unlink(int dir, const char *name);
 /* Removes all of this version, and pin_dir if that is empty then. */
 int loader_pins_remove(const struct loader_pins *pins);
 
@@ -65,3 +72,6 @@ int loader_pins_retire(const struct loader_pins *pins);
 size_t loader_pins_drain(struct loader_pins *pins);
 /* Removes all others, whatever there is of their connections. */
 int loader_pins_remove_others(struct loader_pins *pins);
+/* For who cannot load programs: removes what all versions have below the directory @path, and that
+ * too if nothing else is there. 0; -EBUSY: an agent has it; or another negative errno. */
+int loader_pins_remove_all(const char *path);

@@ -28,7 +28,15 @@ OTHER_ERRORS = "EPERM", "EINTR", "ENOSPC"
 
 def bpftool(*arguments):
     return json.loads(subprocess.run(["bpftool", "-j", *arguments], stdout=subprocess.PIPE,
-                                     check=True).stdout or "[]")
+                                     check=True).stdout.strip() or "[]")
+
+
+def all_links():
+    """Of the whole host. One of others that ends at this moment fails the list."""
+    def listed():
+        with contextlib.suppress(subprocess.CalledProcessError):
+            return [bpftool("link", "show")]
+    return wait_until(listed, "links can be listed")[0]
 
 
 def bpf(command, attributes):
@@ -56,6 +64,27 @@ def injected(agent, *injections):
         tracer.wait(DEADLINE)
     if agent.process.poll() is not None:
         raise AssertionError(f"the agent ended: {agent.read_log()}")
+
+
+def without_handles(found):
+    """What nft(8) tells, but for what is another in each table that is alike."""
+    if isinstance(found, dict):
+        return {key: without_handles(value) for key, value in found.items() if key != "handle"}
+    if isinstance(found, list):
+        return sorted((without_handles(value) for value in found), key=json.dumps)
+    return found
+
+
+def list_ruleset():
+    return subprocess.run(["nft", "-j", "--stateless", "list", "ruleset"], stdout=subprocess.PIPE,
+                          check=True).stdout
+
+
+def ruleset(world, netns):
+    """All rules of nftables in a network namespace. Who asks is in no mesh: where programs of one
+    are the agent has its table."""
+    told = Place(world.outside.cgroup, netns).run(list_ruleset)
+    return [item for item in without_handles(json.loads(told)["nftables"]) if "metainfo" not in item]
 
 
 class FullMap:
@@ -171,7 +200,7 @@ class FaultCase(Case):
         programs = {entry["id"]: entry.get("name") for entry in bpftool("prog", "show")
                     if set(entry.get("map_ids", [])) & set(maps)}
         links = sorted((entry.get("cgroup_id", 0), programs[entry["prog_id"]])
-                       for entry in bpftool("link", "show") if entry.get("prog_id") in programs)
+                       for entry in all_links() if entry.get("prog_id") in programs)
         return {
             "maps": sorted(maps.values()),
             "programs": sorted(programs.values()),
@@ -181,7 +210,13 @@ class FaultCase(Case):
             "cgroups": cls.entries(),
             "cidrs": len(cls.pinned("shunt_cidrs")),
             "owners": len(cls.pinned("shunt_owners")),
+            "rules of nftables": cls.rulesets(),
         }
+
+    @classmethod
+    def rulesets(cls):
+        pod = cls.world.app.netns
+        return [ruleset(cls.world, pod), ruleset(cls.world, pod.far)]
 
     def assert_redirects(self):
         with self.dial(FAR4) as sock:
@@ -474,7 +509,7 @@ class Pins(FaultCase):
         self.child("late")
         wait_until(lambda: any(link["cgroup"].endswith("/late")
                                for link in self.agent.ask("status")["links"]), "it is attached")
-        with self.injected("unlink:error=EROFS"):
+        with self.injected("unlinkat:error=EROFS"):
             os.rmdir(f"{self.app.directory}/late")
             self.assert_said("could not be removed: Read-only file system")
         wait_until(lambda: not self.agent.ask("status")["warnings"], "it is mended")
