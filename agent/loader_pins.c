@@ -26,8 +26,9 @@
 #include "maps.h"
 #include "util/cleanup.h"
 
-#define LOADER_PINS_BPFFS "/sys/fs/bpf"
-#define LOADER_PINS_TRIES 8
+#define LOADER_PINS_BPFFS     "/sys/fs/bpf"
+#define LOADER_PINS_TRIES     8
+#define LOADER_PINS_SUCCEEDED 5 /* the first version with .succeeded */
 
 /* What readlink() says of an fd. */
 #define LOADER_PINS_IS_MAP  "anon_inode:bpf-map"
@@ -425,18 +426,68 @@ bool loader_pins_redirect(const char *path)
 	return false;
 }
 
-static int loader_pins_stop_splicing(const struct loader_pins *pins, unsigned int abi)
+/* What stands first in shunt_control, in every version: see abi.h. */
+struct loader_pins_switches {
+	__u32 splice;
+	__u32 succeeded;
+};
+
+static int loader_pins_map_switches(const struct loader_pins *pins, unsigned int abi,
+				    volatile struct loader_pins_switches **ret)
 {
 	_cleanup_close_ int fd = loader_pins_get(pins, abi, "maps/shunt_control");
-	volatile __u32 *splice;
+	void *at;
 
 	if (fd < 0)
-		return fd == -ENOENT ? 0 : fd;
-	splice = mmap(NULL, sizeof(*splice), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (splice == MAP_FAILED)
+		return fd;
+	at = mmap(NULL, sizeof(**ret), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (at == MAP_FAILED)
 		return -errno;
-	*splice = 0;
-	munmap((void *)splice, sizeof(*splice));
+	*ret = at;
+	return 0;
+}
+
+static void loader_pins_unmap_switches(volatile struct loader_pins_switches *switches)
+{
+	munmap((void *)switches, sizeof(*switches));
+}
+
+/* 0: there is none. */
+static __u32 loader_pins_map_id(const struct loader_pins *pins, unsigned int abi, const char *name)
+{
+	_cleanup_close_ int fd = loader_pins_get(pins, abi, name);
+	struct bpf_map_info info = {};
+	__u32 size = sizeof(info);
+
+	return fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &size) ? 0 : info.id;
+}
+
+static int loader_pins_stop_splicing(const struct loader_pins *pins, unsigned int abi)
+{
+	__u32 socks = loader_pins_map_id(pins, SHUNT_ABI_VERSION, "maps/shunt_socks");
+	volatile struct loader_pins_switches *switches;
+	int r = loader_pins_map_switches(pins, abi, &switches);
+
+	if (r)
+		return r == -ENOENT ? 0 : r;
+	switches->splice = 0;
+	/* Else each connection that we redirect would keep it from being taken out. */
+	if (abi >= LOADER_PINS_SUCCEEDED &&
+	    loader_pins_map_id(pins, abi, "maps/shunt_socks") == socks)
+		switches->succeeded = 1;
+	loader_pins_unmap_switches(switches);
+	return 0;
+}
+
+static int loader_pins_come_back(const struct loader_pins *pins)
+{
+	volatile struct loader_pins_switches *switches;
+	int r = loader_pins_map_switches(pins, SHUNT_ABI_VERSION, &switches);
+
+	if (r)
+		return r;
+	switches->succeeded = 0;
+	loader_pins_unmap_switches(switches);
 	return 0;
 }
 
@@ -452,9 +503,10 @@ static int loader_pins_forget_cgroups(const struct loader_pins *pins, unsigned i
 
 int loader_pins_retire(const struct loader_pins *pins)
 {
-	int r = 0;
+	int r = loader_pins_come_back(pins);
 
-	for (size_t i = 0; i < pins->n_others; i++) {
+	/* Or no version would know a connection. */
+	for (size_t i = 0; !r && i < pins->n_others; i++) {
 		r = loader_pins_stop_redirecting(pins, pins->others[i]) ?: r;
 		r = loader_pins_stop_splicing(pins, pins->others[i]) ?: r;
 		r = loader_pins_forget_cgroups(pins, pins->others[i]) ?: r;

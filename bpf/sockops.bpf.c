@@ -262,7 +262,7 @@ static __always_inline void sockops_client(struct bpf_sock_ops *ctx, struct bpf_
 	struct shunt_syn *syn;
 	__u32 reason;
 
-	if (!tp || !control || (!state && !control->splice))
+	if (!tp || !control || control->succeeded || (!state && !control->splice))
 		return;
 	if (sockops_splice)
 		sockops_take_user(ctx, state, &user);

@@ -30,6 +30,8 @@
  *   - hooks whose name begins with "connect" or "sendmsg" redirect; the others only answer;
  *   - shunt_control is an array that can be mapped, and begins with .splice; while that is 0 no
  *     connection becomes known that was not redirected, and none enters the sockhash;
+ *   - since version 5 .succeeded follows; while that is not 0 no connection becomes known at all: a
+ *     version that shares shunt_socks knows each;
  *   - shunt_pairs is a hash map, and empty when no connection needs the programs any more;
  *   - shunt_cgroups is a hash map, and a cgroup that is not in it is not redirected;
  *   - shunt_socks and shunt_resolvers are shared by versions whose values have the same layout: who
@@ -500,7 +502,8 @@ enum shunt_program {
 
 /* shunt_control: one entry. Written by the agent, but for .spilled and what the scan notes. */
 struct shunt_control {
-	__u32 splice;	   /* some mesh splices, and the kernel can; first in every version */
+	__u32 splice;	   /* some mesh splices, and the kernel can; first in every version … */
+	__u32 succeeded;   /* … and this second: another version looks after what is new */
 	__u32 queue_max;   /* limits.splice_queue, in bytes */
 	__u64 agent;	   /* kernel address of its task_struct, which the scan notes, … */
 	__u64 agent_start; /* … and start_boottime, by which the address is known to be still its */
@@ -510,6 +513,7 @@ struct shunt_control {
 	__u32 discover;	  /* the walk looks for connections older than the agent */
 	__u32 announce;	  /* the scan is to note who reads it as the agent */
 	__u32 watch;	  /* somebody listens to shunt_watch */
+	__u32 pad;
 };
 
 /* shunt_events: what the agent is asked to do, through a ring buffer. */

@@ -6,9 +6,10 @@ import os
 import shutil
 import signal
 
-from case import main
+from case import FAR4, main
 from sandbox import wait_until
 from survive_case import REDIRECTED, SurviveCase, bpftool
+from traffic import TALK_PORT, Overlap
 
 ROUNDS = 3
 STRIDE = 8
@@ -62,6 +63,18 @@ class Upgrade(SurviveCase):
                     self.assertEqual(len(self.versions()), 2)
         self.assert_nobody_noticed(REDIRECTED)
         wait_until(lambda: self.versions() == before, "the other version is gone")
+        self.assert_as_after_a_clean_start()
+
+    def test_steady_traffic(self):
+        """The version before goes although there always is a connection, for none of the later ones
+        is its own: both know the sockets."""
+        traffic = self.keep(Overlap(self.world.app, FAR4, TALK_PORT))
+        for name in "pairs", None, "pairs", None:
+            before, = self.versions()
+            self.change_to(name)
+            wait_until(lambda: before not in self.versions(), "the version before is gone")
+        traffic.check()
+        self.assertGreater(traffic.stop(), 10)
         self.assert_as_after_a_clean_start()
 
     def in_force(self):

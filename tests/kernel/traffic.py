@@ -82,6 +82,23 @@ class Load(Traffic):
         return n, heard
 
 
+class Overlap(Traffic):
+    """Closes each connection when the next one is there, so that there always is one: returns how
+    many there were."""
+
+    def run(self, address, port):
+        n, before = 0, socket.create_connection((address, port))
+        while not self.stopped():
+            sock = socket.create_connection((address, port))
+            sock.sendall(b"!")
+            if sock.recv(1) != b"!":
+                raise AssertionError("a connection ended")
+            before.close()
+            n, before = n + 1, sock
+        before.close()
+        return n
+
+
 class Queries(Traffic):
     """Asks DNS servers, all from one socket: returns how often, and all the wrong answers."""
 

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #
 # Builds another version of shuntd, to upgrade to and to roll back from.
-# usage: build.sh SOURCE_DIR text|layout WORK_DIR OUTPUT
+# usage: build.sh SOURCE_DIR text|layout|pairs WORK_DIR OUTPUT
 #   text     its programs differ, its maps do not
 #   layout   so do what it keeps of sockets and connections, and its ABI
+#   pairs    so do what it keeps of connections, and its ABI; what it keeps of sockets is the same
 set -euo pipefail
 source=$1 name=$2 work=$3 output=$4
 
@@ -21,11 +22,14 @@ cp -r "$source"/{agent,bpf,conf,docs,include,meson.build,meson_options.txt,scrip
 change meson.build "s/^\(\tversion: \)'[^']*'/\1'0-$name'/"
 change include/shunt/abi.h 's/^\(#define SHUNT_CGROUP_DEPTH *\)32 /\131 /'
 change bpf/origdst.bpf.c 's/^\(#define ORIGDST_TRIES\) 16/\1 15/'
-if [ "$name" = layout ]; then
+if [ "$name" != text ]; then
 	abi=$(sed -n 's/^#define SHUNT_ABI_VERSION //p' "$work/new/include/shunt/abi.h")
-	change include/shunt/abi.h "s/^#define SHUNT_ABI_VERSION .*/#define SHUNT_ABI_VERSION $((abi + 1))/"
-	change include/shunt/abi.h '/^struct shunt_sock {/,/^}/{/struct shunt_endpoint dialled/d; s/.*struct shunt_endpoint actual;/&\nstruct shunt_endpoint dialled;/}'
+	[ "$name" = layout ] && abi=$((abi + 1)) || abi=$((abi + 2))
+	change include/shunt/abi.h "s/^#define SHUNT_ABI_VERSION .*/#define SHUNT_ABI_VERSION $abi/"
 	change include/shunt/abi.h 's/^struct shunt_pair {/&\n__u64 moved[3];/; s/sizeof(struct shunt_pair) == /&24 + /'
+fi
+if [ "$name" = layout ]; then
+	change include/shunt/abi.h '/^struct shunt_sock {/,/^}/{/struct shunt_endpoint dialled/d; s/.*struct shunt_endpoint actual;/&\nstruct shunt_endpoint dialled;/}'
 fi
 
 # Only what is another file now, so that little is compiled again.
