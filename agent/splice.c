@@ -24,6 +24,7 @@
 #define SPLICE_SOON_TRIES  20	/* … before it is left for later */
 #define SPLICE_LATER_MS	   250	/* until pairs that left are looked at again … */
 #define SPLICE_LATER_MAX   8000 /* … twice as long each time that nothing came of it */
+#define SPLICE_OPENED_MS   1000 /* the most while connections begin that may be let in one day */
 #define SPLICE_DRAIN_TRIES 3
 #define SPLICE_SCAN_MS	   20 /* questions about listeners are gathered for so long */
 
@@ -136,12 +137,27 @@ static void splice_schedule(struct splice *splice)
 		uv_timer_start(&splice->later, splice_on_later, splice->later_ms, 0);
 }
 
+/*
+ * From now on the kernel half tells again of connections that begin in the namespace. Those that it
+ * has not told of are seen by the walk that follows: so this comes before each, for after it the
+ * namespace may be forgotten.
+ */
+static void splice_hear_of_opened(struct splice *splice, const struct splice_netns *netns)
+{
+	volatile uint32_t *told = &splice->control->opened[netns->inum % SHUNT_OPENED];
+
+	if (*told == netns->inum)
+		*told = 0;
+}
+
 /* One walk, and what it leaves to do. */
 static void splice_visit(struct splice *splice, struct splice_netns *netns)
 {
 	struct splice_walk walk;
-	int r = splice_walk(splice, netns, &walk);
+	int r;
 
+	splice_hear_of_opened(splice, netns);
+	r = splice_walk(splice, netns, &walk);
 	if (r) {
 		if (r == -ENOENT) {
 			splice_forget(splice, netns);
@@ -221,6 +237,24 @@ static void splice_awake(struct splice *splice, uint32_t inum)
 	if (!uv_is_active((uv_handle_t *)&splice->later) &&
 	    uv_now(splice->loop) - splice->looked >= SPLICE_LATER_MAX)
 		splice->later_ms = SPLICE_LATER_MS;
+	splice_schedule(splice);
+}
+
+/* Connections begin that may be let in one day. They may be many and short, so there is no walk for
+ * each; and the first one after a rest does not wait long. */
+static void splice_opened(struct splice *splice, uint32_t inum)
+{
+	struct splice_netns *netns = splice_netns(splice, inum, 0);
+
+	if (!netns)
+		return;
+	netns->later = true;
+	if (splice->later_ms > SPLICE_OPENED_MS) {
+		splice->later_ms = uv_now(splice->loop) - splice->looked < SPLICE_OPENED_MS
+					   ? SPLICE_OPENED_MS
+					   : SPLICE_LATER_MS;
+		uv_timer_stop(&splice->later);
+	}
 	splice_schedule(splice);
 }
 
@@ -331,6 +365,9 @@ static void splice_on_event(void *user, const void *record)
 		break;
 	case SHUNT_EVENT_AWAKE:
 		splice_awake(splice, event->netns);
+		break;
+	case SHUNT_EVENT_OPENED:
+		splice_opened(splice, event->netns);
 		break;
 	case SHUNT_EVENT_STRANDED:
 		strand_add(splice->strand, event);
@@ -537,6 +574,8 @@ int splice_apply(struct splice *splice, const struct config *config, const char 
 	splice->control->splice = splice->kernel_can && splice_wanted(config);
 	splice->control->reason = splice_reason(config);
 	splice->control->announce = 1;
+	for (size_t i = 0; i < SHUNT_OPENED; i++)
+		splice->control->opened[i] = 0;
 	r = splice_keep_programs(splice, config);
 	splice_renew(splice);
 	r = r ?: splice_read_scan(splice);

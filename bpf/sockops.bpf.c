@@ -302,12 +302,8 @@ static __always_inline void sockops_client(struct bpf_sock_ops *ctx, struct bpf_
 		bpf_map_delete_elem(&shunt_syns, &view.key);
 	pair->reason = reason;
 	pair_watch(&view, SHUNT_NOTICE_opened, SHUNT_ENDS);
-	if (!reason)
-		return;
-	stats_plain(pair->row, reason);
-	/* These may be otherwise one day: the walk lets it in then. */
-	if (reason == SHUNT_REASON_blocking || reason == SHUNT_REASON_unknown_program)
-		pair_event(SHUNT_EVENT_LEFT, view.me->netns, 0, 0);
+	if (reason)
+		stats_plain(pair->row, reason);
 }
 
 /* The second end: has the client sent anything yet? Then its bytes are on their way by TCP. */
@@ -336,6 +332,27 @@ static __always_inline void sockops_pair_up(struct bpf_sock_ops *ctx, const stru
 		pair_event(SHUNT_EVENT_WALK, view->me->netns, 0, 0);
 }
 
+/*
+ * Both ends are there, and what speaks against splicing them may be otherwise one day: the walk
+ * lets them in then. Of sockets in blocking mode few ever leave it, and whole programs have no
+ * others. So of these the agent is told once between two of its walks: it looks a little later.
+ */
+static __always_inline void sockops_tell_opened(const struct pair_view *view)
+{
+	struct shunt_control *control = pair_control();
+	__u32 netns = view->peer->netns;
+	__u32 *told;
+
+	if (view->pair->reason == SHUNT_REASON_unknown_program)
+		pair_event(SHUNT_EVENT_LEFT, netns, 0, 0);
+	if (view->pair->reason != SHUNT_REASON_blocking || !control)
+		return;
+	told = &control->opened[netns % SHUNT_OPENED];
+	if (*(volatile __u32 *)told == netns || __sync_lock_test_and_set(told, netns) == netns)
+		return;
+	pair_event(SHUNT_EVENT_OPENED, netns, 0, 0);
+}
+
 static __always_inline void sockops_server(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	struct shunt_pair_key key = {.client = ctx->rcv_nxt, .server = ctx->snd_nxt};
@@ -351,8 +368,10 @@ static __always_inline void sockops_server(struct bpf_sock_ops *ctx, struct bpf_
 	sockops_subscribe(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
 	if (pair->flags & SHUNT_PAIR_REDIRECTED)
 		count(SHUNT_COUNTER_origdst_taken);
-	if (sockops_splice)
-		sockops_pair_up(ctx, &view);
+	if (!sockops_splice)
+		return;
+	sockops_tell_opened(&view);
+	sockops_pair_up(ctx, &view);
 }
 
 /* The client has reset the connection, and the sidecar, which holds its socket still or will accept

@@ -49,6 +49,7 @@
 #define SHUNT_SYNS	    16384  /* SYNs remembered until the handshake is over */
 #define SHUNT_LISTENERS	    16384  /* listeners whose program is known */
 #define SHUNT_PROGRAMS_MAX  16384  /* executables classified */
+#define SHUNT_OPENED	    8	   /* namespaces remembered that OPENED was told of */
 #define SHUNT_EVENTS_SIZE   262144 /* bytes in the ring buffer for the agent's own work … */
 #define SHUNT_WATCH_SIZE    1048576 /* … and in the one for who watches */
 #define SHUNT_NOTICES_RATE  1000    /* events of one kind told on one CPU, in a second … */
@@ -505,14 +506,17 @@ struct shunt_control {
 	__u32 splice;	   /* some mesh splices, and the kernel can; first in every version … */
 	__u32 succeeded;   /* … and this second: another version looks after what is new */
 	__u32 queue_max;   /* limits.splice_queue, in bytes */
+	__u32 reason;	   /* enum shunt_reason, if .splice is not set */
 	__u64 agent;	   /* kernel address of its task_struct, which the scan notes, … */
 	__u64 agent_start; /* … and start_boottime, by which the address is known to be still its */
 	__u32 spilled;	   /* directions spilled now; written by the kernel half */
-	__u32 reason;	   /* enum shunt_reason, if .splice is not set */
 	__u32 generation; /* of meshes, cgroups and programs; never 0 */
 	__u32 discover;	  /* the walk looks for connections older than the agent */
 	__u32 announce;	  /* the scan is to note who reads it as the agent */
 	__u32 watch;	  /* somebody listens to shunt_watch */
+	/* Network namespaces of which OPENED was told since the agent looked last, at their number
+	 * modulo the size; written by sockops, cleared by the agent. */
+	__u32 opened[SHUNT_OPENED];
 	__u32 pad;
 };
 
@@ -526,6 +530,7 @@ enum shunt_event_kind {
 	SHUNT_EVENT_STRANDED, /* a reader has bytes in both queues and its connection is over: .end,
 			       * .inode, .unread, .pid */
 	SHUNT_EVENT_AWAKE,    /* an end that was ASLEEP sends: .netns */
+	SHUNT_EVENT_OPENED,   /* pairs begin that may be let in one day: .netns */
 	SHUNT_EVENT_MAX,
 };
 

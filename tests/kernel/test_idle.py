@@ -15,6 +15,8 @@ from splice_case import SpliceCase
 
 LISTEN = "127.0.0.1", 9470
 QUIET = 10  # seconds; the slowest timer that the agent has is one of 8
+WALK = 0.25  # seconds between two walks, at the least
+MANY = 50  # connections
 WINDOWS = 6 * PATIENCE  # … of that length: what began before may take a while to end
 
 
@@ -121,6 +123,23 @@ class Idle(SpliceCase):
         self.converse_until(client, server, lambda: self.count("splice_adopted") > adopted,
                             "it is let in")
         self.assert_splices(client, server)
+
+    def test_connections_in_blocking_mode(self):
+        """Each of them may be spliced one day, which is no reason to look for each at once."""
+        def walks():
+            return sum("BPF_ITER_CREATE" in line for line in trace.lines())
+
+        listener = self.listen()
+        clients = [self.keep(self.world.app.new_socket()) for _ in range(MANY)]
+        with self.traced() as trace:
+            began = time.monotonic()
+            for client in clients:
+                client.connect(listener.getsockname())
+                self.accept_from(listener)
+                self.agent.ask("status")  # it has been told of this one
+            wait_until(walks, "the agent looks for them")
+            looked, took = walks(), time.monotonic() - began
+        self.assertLessEqual(looked, 2 + took / WALK)
 
     def test_nothing_is_enrolled(self):
         self.agent.reload(cgroups="/nobody", sidecar_cgroups="/nothing")

@@ -179,6 +179,15 @@ class Blocking(SpliceCase):
             self.converse_until(client, server, lambda: self.members() == 2, "it is let in")
         self.assert_splices(client, server)
 
+    def test_one_of_many_that_turns_non_blocking(self):
+        """The agent is not told of each of them; but it finds it."""
+        pairs = [self.pair(blocks=True) for _ in range(20)]
+        client, server = pairs[-1]
+        client.setblocking(False)
+        with self.moving(splice_adopted=1, splice_paired=1):
+            self.converse_until(client, server, lambda: self.members() == 2, "it is let in")
+        self.assert_splices(client, server)
+
     def test_ends_that_turn_blocking(self):
         for which in range(2):
             with self.subTest(which=which):
