@@ -91,6 +91,7 @@ class Leaks(OwnAgentCase):
         app = self.world.app.cgroup
         self.agent.configure(cgroups=f"{app.path}/*")
         self.agent.start()
+        known = self.known()
         for n in 4, 1, 3, 2, 8:
             with injected(self.agent, "bpf:error=ENOMEM"):
                 children = [app.child(f"c{i}") for i in range(n)]
@@ -98,7 +99,11 @@ class Leaks(OwnAgentCase):
             wait_until(lambda: self.warnings() == 0, "all is mended")
             for child in children:
                 child.remove()
+            wait_until(lambda: self.known() == known, "the agent has seen them go")
         self.assert_clean_end()
+
+    def known(self):
+        return len(self.agent.ask("cgroups"))
 
     def warnings(self):
         return len(self.agent.ask("status")["warnings"])
