@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What /proc says of a process.
- * Reads from: /proc/PID/cgroup, /proc/PID/status, /proc/PID/comm, cgroup.procs.
+ * What /proc says of a process, and its files.
+ * Reads from: /proc/PID/cgroup, /proc/PID/status, /proc/PID/comm, cgroup.procs, open files.
  * Writes to: nothing.
  */
 #include "process.h"
@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "util/cleanup.h"
 
@@ -123,4 +125,14 @@ void process_each_in_cgroup(const char *cgroup_root, const char *path,
 	while (file && fscanf(file, "%d", &pid) == 1)
 		if (pid > 0)
 			visit(user, pid);
+}
+
+int process_borrow(pid_t pid, int fd)
+{
+	_cleanup_close_ int process = syscall(SYS_pidfd_open, pid, 0);
+	int borrowed = process < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, process, fd, 0);
+
+	if (borrowed >= 0)
+		return borrowed;
+	return errno == ESRCH || errno == EBADF || errno == EINVAL ? -ENOENT : -errno;
 }

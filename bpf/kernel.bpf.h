@@ -88,6 +88,7 @@ struct sock {
 	int sk_sndbuf;
 	int sk_rcvlowat;
 	__u32 sk_max_ack_backlog;
+	unsigned long sk_lingertime;
 	__u32 sk_tsflags;
 	__u16 sk_protocol;
 	unsigned char sk_userlocks : 4;
@@ -98,6 +99,7 @@ enum sock_flags {
 	SOCK_DONE,
 	SOCK_URGINLINE,
 	SOCK_KEEPOPEN,
+	SOCK_LINGER,
 	SOCK_RCVTSTAMP,
 	SOCK_ZEROCOPY
 };
@@ -161,6 +163,13 @@ struct seq_file;
 
 struct bpf_iter_meta {
 	struct seq_file *seq;
+};
+
+struct bpf_iter__task_file {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	__u32 fd;
+	struct file *file;
 };
 
 #pragma clang attribute pop

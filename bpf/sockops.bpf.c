@@ -305,9 +305,9 @@ static __always_inline void sockops_client(struct bpf_sock_ops *ctx, struct bpf_
 	if (!reason)
 		return;
 	stats_plain(pair->row, reason);
-	/* These may be otherwise one day: the walk lets it in then. */
+	/* These may be otherwise one day: the walk finds it then. */
 	if (reason == SHUNT_REASON_blocking || reason == SHUNT_REASON_unknown_program)
-		pair_event(SHUNT_EVENT_LEFT, view.me->netns, 0, 0);
+		pair_event(SHUNT_EVENT_LEFT, view.me->netns, view.me->pid, 0);
 }
 
 /* The second end: has the client sent anything yet? Then its bytes are on their way by TCP. */
@@ -333,7 +333,7 @@ static __always_inline void sockops_pair_up(struct bpf_sock_ops *ctx, const stru
 	count(SHUNT_COUNTER_splice_paired);
 	pair_watch(view, SHUNT_NOTICE_paired, SHUNT_ENDS);
 	if (pair->listener) /* what its listener accepts is to be seen */
-		pair_event(SHUNT_EVENT_WALK, view->me->netns, 0, 0);
+		pair_event(SHUNT_EVENT_WALK, view->peer->netns, view->peer->pid, 0);
 }
 
 static __always_inline void sockops_server(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
@@ -390,8 +390,8 @@ static __always_inline void sockops_tell_closed(const struct pair_view *view, st
 
 /*
  * The connection is over, and its program may still read what it sent nothing for: it had ended its
- * own direction before. The socket is in no table any more that a walk passes by, and sends nothing
- * that sockops would see. So it comes out of the sockhash here (the kernel wakes its program next,
+ * own direction before. The walk passes it by, since it is in TCP_CLOSE, and it sends nothing that
+ * sockops would see. So it comes out of the sockhash here (the kernel wakes its program next,
  * tcp_done()), or if spliced bytes wait before those of TCP, by the agent, once they are read.
  */
 static __always_inline void sockops_strand(const struct pair_view *view, struct tcp_sock *tp)
@@ -491,7 +491,7 @@ static __always_inline void sockops_probe_stop(struct bpf_sock_ops *ctx,
 	bpf_setsockopt(ctx, SOL_TCP, TCP_KEEPINTVL, &view->me->keep_interval, sizeof(int));
 }
 
-/* An edge without a byte: see walk_kick(). */
+/* An edge without a byte: see visit_kick(). */
 static __always_inline void sockops_kick(struct bpf_sock_ops *ctx, const struct pair_view *view,
 					 struct tcp_sock *tp)
 {
