@@ -27,6 +27,7 @@
 #define SPLICE_LATER_MAX   8000 /* … twice as long each time that nothing came of it */
 #define SPLICE_DRAIN_TRIES 3
 #define SPLICE_SCAN_MS	   20 /* questions about listeners are gathered for so long */
+#define SPLICE_REST	   8  /* after a walk over all, so many times as long as it took */
 
 #define SPLICE_EVERYBODY 0 /* instead of a process */
 
@@ -55,8 +56,10 @@ struct splice {
 	int open;		   /* handles */
 	struct splice_task *tasks; /* whose sockets are to be passed by soon */
 	size_t n_tasks;
-	unsigned tries;				/* of the task that is being looked after */
-	bool wants_later;			/* some may be let in one day */
+	unsigned tries;	  /* of the task that is being looked after */
+	uint64_t rest_ns; /* until then nothing makes soon what is for everybody */
+	bool wants_later; /* some may be let in one day */
+
 	volatile struct shunt_control *control; /* the entry of the map itself */
 };
 
@@ -95,10 +98,13 @@ static void splice_on_again(void *user, uint32_t pid)
 static void splice_walk(struct splice *splice, const struct splice_task *task, bool everybody)
 {
 	struct visit_result result = {.again = splice_on_again, .user = splice};
+	uint64_t begin = uv_hrtime();
 	int r;
 
 	splice->tries = task->tries;
 	r = visit_walk(splice->visit, task->pid, everybody, &result);
+	if (task->pid == SPLICE_EVERYBODY)
+		splice->rest_ns = uv_hrtime() + SPLICE_REST * (uv_hrtime() - begin);
 	if (r)
 		log_errno(r, "sockets cannot be passed by");
 	splice->wants_later |= r || result.later;
@@ -121,16 +127,22 @@ static void splice_on_soon(uv_timer_t *timer)
 {
 	struct splice *splice = timer->data;
 	_cleanup_free_ struct splice_task *tasks = TAKE_PTR(splice->tasks);
+	const struct splice_task *everybody = NULL;
 	size_t n = splice->n_tasks;
 
 	splice->n_tasks = 0;
 	for (size_t i = 0; i < n; i++)
-		if (tasks[i].pid == SPLICE_EVERYBODY) { /* which are the others too */
-			tasks[0] = tasks[i];
-			n = 1;
-		}
-	for (size_t i = 0; i < n; i++)
-		splice_walk(splice, &tasks[i], false);
+		if (tasks[i].pid == SPLICE_EVERYBODY)
+			everybody = &tasks[i];
+	if (everybody && uv_hrtime() < splice->rest_ns) {
+		splice_add_task(splice, SPLICE_EVERYBODY, everybody->tries);
+		everybody = NULL;
+	}
+	if (everybody)
+		splice_walk(splice, everybody, false);
+	for (size_t i = 0; !everybody && i < n; i++)
+		if (tasks[i].pid != SPLICE_EVERYBODY)
+			splice_walk(splice, &tasks[i], false);
 	splice_schedule(splice);
 }
 
