@@ -53,7 +53,7 @@ struct splice {
 	uv_timer_t scan;
 	unsigned later_ms;
 	uint64_t looked; /* for who is to be let in again, the last time; of the loop's clock */
-	int open;		   /* handles */
+	int open;	 /* handles */
 	struct splice_task *tasks; /* whose sockets are to be passed by soon */
 	size_t n_tasks;
 	unsigned tries;	  /* of the task that is being looked after */

@@ -213,6 +213,16 @@ static void visit_look(struct visit *visit, const struct shunt_stop *stop,
 	}
 }
 
+static void visit_sleep(struct visit *visit, const struct shunt_stop *stop,
+			struct visit_result *result)
+{
+	_cleanup_close_ int fd = visit_borrow(visit, stop);
+	struct visit_end end = {stop, fd};
+
+	if (fd < 0 || visit_ask(visit, &end, SHUNT_VISIT_SLEEP) != SHUNT_VISIT_DONE)
+		result->later = true;
+}
+
 /* Lets both ends in, or neither. Until the last visit is done nothing is spliced, and whoever is in
  * can be taken out again. */
 static void visit_adopt(struct visit *visit, const struct visit_end ends[SHUNT_ENDS],
@@ -280,6 +290,8 @@ static void visit_pair(struct visit *visit, const struct shunt_stop *stops, size
 		told[stop->end.end][stop->what] = true;
 		if (stop->what == SHUNT_WALK_VISIT)
 			visit_look(visit, stop, result);
+		else if (stop->what == SHUNT_WALK_SLEEP)
+			visit_sleep(visit, stop, result);
 		else if (stop->what == SHUNT_WALK_AGAIN)
 			visit_again(result, stop);
 		else

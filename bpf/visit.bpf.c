@@ -164,6 +164,14 @@ static __always_inline __u32 visit_in(struct bpf_sockopt *ctx, const struct pair
 	return !both || visit_ready(view) ? SHUNT_VISIT_DONE : 0;
 }
 
+/* It has sent nothing since the walk before. */
+static __always_inline __u32 visit_sleep(struct bpf_sockopt *ctx, const struct pair_view *view)
+{
+	pair_set(view->pair, SHUNT_PAIR_ASLEEP << view->end);
+	visit_subscribe(ctx, BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
+	return SHUNT_VISIT_DONE;
+}
+
 static __always_inline __u32 visit_pair(struct bpf_sockopt *ctx, const struct pair_view *view,
 					struct tcp_sock *me)
 {
@@ -180,6 +188,8 @@ static __always_inline __u32 visit_pair(struct bpf_sockopt *ctx, const struct pa
 		return visit_in(ctx, view, me, false);
 	case SHUNT_VISIT_IN_BOTH:
 		return visit_in(ctx, view, me, true);
+	case SHUNT_VISIT_SLEEP:
+		return visit_sleep(ctx, view);
 	default:
 		return SHUNT_VISIT_NONE;
 	}

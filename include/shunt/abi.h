@@ -520,7 +520,7 @@ enum shunt_visit {
 };
 
 enum shunt_visit_answer {
-	SHUNT_VISIT_NONE,      /* it is not the socket, or not in a state for it */
+	SHUNT_VISIT_NONE, /* it is not the socket, or not in a state for it */
 	SHUNT_VISIT_DONE,
 	SHUNT_VISIT_TAKE_OUT,
 	SHUNT_VISIT_LET_IN,
@@ -555,7 +555,8 @@ enum shunt_event_kind {
 	SHUNT_EVENT_PROGRAM,  /* look at this executable: .program, .pid */
 	SHUNT_EVENT_LISTENER, /* nobody knows whose a listener is: scan */
 	SHUNT_EVENT_WALK,     /* pass by the sockets of .pid: one is to be taken out or kicked */
-	SHUNT_EVENT_SPILLED,  /* watch the readers until .spilled of shunt_control is 0 again: .pid */
+	SHUNT_EVENT_SPILLED,  /* watch the readers until .spilled of shunt_control is 0 again: .pid
+			       */
 	SHUNT_EVENT_LEFT,     /* a pair left, and may alternate again one day: .pid */
 	SHUNT_EVENT_STRANDED, /* a reader has bytes in both queues and its connection is over: .end,
 			       * .inode, .unread, .pid */
