@@ -236,8 +236,12 @@ static void visit_adopt(struct visit *visit, const struct visit_end ends[SHUNT_E
 	    !maps_put_end(visit->maps, &client->stop->end, client->fd) &&
 	    !maps_put_end(visit->maps, &server->stop->end, server->fd) &&
 	    visit_ask(visit, client, SHUNT_VISIT_IN) == SHUNT_VISIT_DONE &&
-	    visit_ask(visit, server, SHUNT_VISIT_IN_BOTH) == SHUNT_VISIT_DONE)
+	    visit_ask(visit, server, SHUNT_VISIT_IN_BOTH) == SHUNT_VISIT_DONE) {
+		/* What came by TCP at the last moment is to be found there. */
+		for (int i = 0; i < SHUNT_ENDS; i++)
+			visit_again(result, ends[i].stop);
 		return;
+	}
 	for (int i = 0; i < SHUNT_ENDS; i++)
 		if (!maps_del_end(visit->maps, &ends[i].stop->end))
 			visit_ask(visit, &ends[i], SHUNT_VISIT_BACK);
