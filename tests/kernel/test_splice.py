@@ -3,10 +3,14 @@
 """Which connections are spliced, and that they leave, spill and come back without a byte lost."""
 import contextlib
 import errno
+import json
+import os
+import re
 import select
 import signal
 import socket
 import struct
+import subprocess
 import termios
 
 from case import FAR4, FAR6, POD4, SOON, attempt, main
@@ -390,6 +394,91 @@ class Leaving(SpliceCase):
         after = self.agent.counters()
         moved = {name: after[name] - before[name] for name in after}
         self.assertEqual((moved["splice_bytes"], moved["splice_plain_no_agent"]), (40_000, 1))
+
+
+class Visits(SpliceCase):
+    """What the agent does to the sockets of others, and by which programs."""
+    LEVEL = 0x53680000  # SHUNT_VISIT_LEVEL
+    ENDS = 2
+
+    def setUp(self):
+        super().setUp()
+        self.addCleanup(self.agent.reload, **self.mesh)
+
+    def leave(self):
+        self.agent.reload(**self.mesh | {"splice": "off"})
+
+    def attached(self):
+        """The programs at the sockets' cgroup that see each option."""
+        cgroup = self.world.app.cgroup.directory
+        shown = subprocess.run(["bpftool", "-j", "cgroup", "show", cgroup], check=False,
+                               stdout=subprocess.PIPE).stdout
+        return [program for program in json.loads(shown or "[]")
+                if program["attach_type"] in ("cgroup_setsockopt", "setsockopt")]
+
+    def test_idle_sockets_are_taken_out(self):
+        self.open()
+        self.assertEqual(self.members(), self.ENDS)
+        with self.moving(splice_taken_out=self.ENDS):
+            self.leave()
+
+    def test_nothing_stays_attached(self):
+        client, server = self.open()
+        self.leave()
+        wait_until(lambda: self.members() == 0, "both ends are out")
+        client.close()
+        server.close()
+        wait_until(lambda: self.attached() == [], "nobody is visited any more")
+
+    def test_sockets_of_two_processes(self):
+        client, server = self.open()
+        other = subprocess.Popen(["sleep", "infinity"],
+                                 pass_fds=[client.fileno(), server.fileno()])
+        self.addCleanup(other.wait)
+        self.addCleanup(other.kill)
+        with self.moving(splice_taken_out=self.ENDS):
+            self.leave()
+        self.converse(client, server)
+
+    def test_sockets_that_linger_are_left_alone(self):
+        """Else the agent might be the one that waits for the last bytes."""
+        client, server = self.open()
+        for sock in client, server:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 1))
+        other = self.open()
+        self.assertEqual(self.members(), 2 * self.ENDS)
+        with self.moving(splice_taken_out=self.ENDS):
+            self.leave()
+        self.converse(*other)
+        self.assertEqual(self.members(), self.ENDS)
+        self.converse_until(client, server, lambda: self.members() == 0, "they are out")
+
+    def test_others_cannot_visit(self):
+        client, _ = self.open()
+        self.leave()
+        wait_until(lambda: self.members() == 0, "both ends are out")
+        for step in range(16):
+            self.assertEqual(attempt(client.setsockopt, self.LEVEL, step, bytes(12)),
+                             "ENOPROTOOPT")
+
+    def test_no_program_iterates_over_tcp(self):
+        """Kernels before the fix of CVE-2026-74714 are harmed by that."""
+        self.open()
+        self.leave()
+        shown = subprocess.run(["bpftool", "-j", "link", "show"], check=True,
+                               stdout=subprocess.PIPE).stdout
+        own = {int(number) for path in self.fdinfo() for number in
+               re.findall(r"^link_id:\t(\d+)$", path, re.MULTILINE)}
+        links = [link for link in json.loads(shown) if link["id"] in own]
+        self.assertIn("task_file", [link.get("target_name") for link in links])
+        self.assertNotIn("tcp", [link.get("target_name") for link in links])
+
+    def fdinfo(self):
+        directory = f"/proc/{self.agent.process.pid}/fdinfo"
+        for name in os.listdir(directory):
+            with contextlib.suppress(FileNotFoundError), \
+                    open(f"{directory}/{name}", encoding="ascii") as info:
+                yield info.read()
 
 
 class EdgeReader:
