@@ -105,9 +105,10 @@ static __always_inline __u32 visit_out(struct bpf_sockopt *ctx, const struct pai
 /*
  * May this end be let in? At a moment when both have read all that TCP brought: kernels that do not
  * count the TCP bytes of a member would hide them from a program that asks. From here on it counts
- * as a member: an agent that dies before it is one leaves nothing that the next would not see.
+ * as a member, and runs sockops for what it sends: if the agent dies in between it calls it off.
  */
-static __always_inline __u32 visit_ask(const struct pair_view *view, struct tcp_sock *me)
+static __always_inline __u32 visit_ask(struct bpf_sockopt *ctx, const struct pair_view *view,
+				       struct tcp_sock *me)
 {
 	struct tcp_sock *peer = tcp_at(view->peer->sock);
 	struct shunt_control *control = pair_control();
@@ -121,6 +122,7 @@ static __always_inline __u32 visit_ask(const struct pair_view *view, struct tcp_
 	if (settle_unread(me) || settle_unread(peer))
 		return SHUNT_VISIT_COME_BACK;
 	pair_set(view->pair, SHUNT_PAIR_MEMBER << view->end);
+	visit_subscribe(ctx, BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
 	return SHUNT_VISIT_LET_IN;
 }
 
@@ -150,8 +152,7 @@ static __always_inline bool visit_ready(const struct pair_view *view)
 }
 
 /* The agent has let it in. @both: and the other end before it, which was visited since. */
-static __always_inline __u32 visit_in(struct bpf_sockopt *ctx, const struct pair_view *view,
-				      struct tcp_sock *me, bool both)
+static __always_inline __u32 visit_in(const struct pair_view *view, struct tcp_sock *me, bool both)
 {
 	__u32 wanted = SHUNT_PAIR_ADOPT | SHUNT_PAIR_MEMBER << view->end;
 
@@ -160,7 +161,6 @@ static __always_inline __u32 visit_in(struct bpf_sockopt *ctx, const struct pair
 	if ((pair_flags(view->pair) & wanted) != wanted || settle_unread(me) ||
 	    (both && settle_unread(tcp_at(view->peer->sock))))
 		return SHUNT_VISIT_NONE;
-	visit_subscribe(ctx, BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
 	return !both || visit_ready(view) ? SHUNT_VISIT_DONE : 0;
 }
 
@@ -183,11 +183,11 @@ static __always_inline __u32 visit_pair(struct bpf_sockopt *ctx, const struct pa
 	case SHUNT_VISIT_BACK:
 		return visit_out(ctx, view, me, true);
 	case SHUNT_VISIT_ASK:
-		return visit_ask(view, me);
+		return visit_ask(ctx, view, me);
 	case SHUNT_VISIT_IN:
-		return visit_in(ctx, view, me, false);
+		return visit_in(view, me, false);
 	case SHUNT_VISIT_IN_BOTH:
-		return visit_in(ctx, view, me, true);
+		return visit_in(view, me, true);
 	case SHUNT_VISIT_SLEEP:
 		return visit_sleep(ctx, view);
 	default:
