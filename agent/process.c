@@ -7,6 +7,7 @@
 #include "process.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -14,6 +15,10 @@
 #include <unistd.h>
 
 #include "util/cleanup.h"
+
+#ifndef PIDFD_THREAD
+#define PIDFD_THREAD O_EXCL /* <linux/pidfd.h> of newer kernels */
+#endif
 
 static FILE *process_open(pid_t pid, const char *name)
 {
@@ -127,10 +132,18 @@ void process_each_in_cgroup(const char *cgroup_root, const char *path,
 			visit(user, pid);
 }
 
-int process_borrow(pid_t pid, int fd)
+static int process_open_thread(pid_t thread)
 {
-	_cleanup_close_ int process = syscall(SYS_pidfd_open, pid, 0);
-	int borrowed = process < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, process, fd, 0);
+	int fd = syscall(SYS_pidfd_open, thread, PIDFD_THREAD);
+
+	/* A kernel that does not know the flag. */
+	return fd < 0 && errno == EINVAL ? (int)syscall(SYS_pidfd_open, thread, 0) : fd;
+}
+
+int process_borrow(pid_t thread, int fd)
+{
+	_cleanup_close_ int lender = process_open_thread(thread);
+	int borrowed = lender < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, lender, fd, 0);
 
 	if (borrowed >= 0)
 		return borrowed;

@@ -23,7 +23,8 @@ pid_t process_first_in_cgroup(const char *cgroup_root, const char *path);
 void process_each_in_cgroup(const char *cgroup_root, const char *path,
 			    void (*visit)(void *user, pid_t pid), void *user);
 
-/* What the process has open as @fd, as a file descriptor for the caller to close soon: while it is
- * open a close() of the process does not end it. Negative errno; -ENOENT: there is no such process,
- * or it has nothing open there. Takes CAP_SYS_PTRACE. */
-int process_borrow(pid_t pid, int fd);
+/* What a thread of a process has open as @fd, as a file descriptor for the caller to close soon:
+ * while it is open a close() of the process does not end it. @thread: a process's own number is
+ * that of its first thread; others are known since Linux 6.9. Negative errno; -ENOENT: there is no
+ * such thread, or it has nothing open there. Takes CAP_SYS_PTRACE. */
+int process_borrow(pid_t thread, int fd);

@@ -8,9 +8,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -21,6 +23,10 @@
 #ifndef FILEID_KERNFS
 #define FILEID_KERNFS 0xfe /* <linux/exportfs.h>, which is not for programs: a cgroup's id */
 #endif
+
+/* If a program closes a socket that is borrowed, the agent's is the last close(): with SO_LINGER
+ * the kernel waits there, until a signal comes. */
+#define VISIT_LINGER_MS 20
 
 struct visit_link {
 	uint64_t cgroup;
@@ -39,6 +45,7 @@ struct visit {
 	struct shunt_stop *stops; /* of one walk */
 	size_t n_stops;
 	size_t allocated;
+	timer_t alarm; /* while sockets are visited */
 };
 
 /* One end of a pair. */
@@ -47,12 +54,39 @@ struct visit_end {
 	int fd;
 };
 
+static void visit_on_alarm(int signum)
+{
+}
+
+static int visit_new_alarm(timer_t *ret)
+{
+	struct sigaction action = {.sa_handler = visit_on_alarm}; /* without SA_RESTART */
+	struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN};
+
+	return sigaction(SIGRTMIN, &action, NULL) || timer_create(CLOCK_MONOTONIC, &event, ret)
+		       ? -errno
+		       : 0;
+}
+
+static void visit_set_alarm(const struct visit *visit, long ms)
+{
+	const struct itimerspec time = {{0, ms * 1000000}, {0, ms * 1000000}};
+
+	timer_settime(visit->alarm, 0, &time, NULL);
+}
+
 int visit_new(const struct loader_visit *kernel, const struct maps *maps, struct visit **ret)
 {
 	struct visit *visit = calloc(1, sizeof(*visit));
+	int r;
 
 	if (!visit)
 		return -ENOMEM;
+	r = visit_new_alarm(&visit->alarm);
+	if (r) {
+		free(visit);
+		return r;
+	}
 	visit->kernel = kernel;
 	visit->maps = maps;
 	visit->root = -1;
@@ -68,6 +102,7 @@ struct visit *visit_free(struct visit *visit)
 		close(visit->links[i].fd);
 	if (visit->root >= 0)
 		close(visit->root);
+	timer_delete(visit->alarm);
 	free(visit->links);
 	free(visit->stops);
 	free(visit);
@@ -170,7 +205,7 @@ static int visit_borrow(struct visit *visit, const struct shunt_stop *stop)
 	int fd = visit_reach(visit, stop->cgroup);
 
 	if (!fd)
-		fd = process_borrow(stop->pid, stop->fd);
+		fd = process_borrow(stop->thread, stop->fd);
 	if (fd < 0 && fd != -ENOENT)
 		visit_tell(visit, fd, stop);
 	return fd;
@@ -372,11 +407,13 @@ int visit_walk(struct visit *visit, uint32_t pid, bool everybody, struct visit_r
 	if (r)
 		return r;
 	qsort(visit->stops, visit->n_stops, sizeof(*visit->stops), visit_compare);
+	visit_set_alarm(visit, VISIT_LINGER_MS);
 	for (size_t i = 0, end; i < visit->n_stops; i = end) {
 		for (end = i + 1; end < visit->n_stops; end++)
 			if (!visit_same_pair(&visit->stops[i], &visit->stops[end]))
 				break;
 		visit_pair(visit, &visit->stops[i], end - i, result);
 	}
+	visit_set_alarm(visit, 0);
 	return 0;
 }

@@ -14,7 +14,7 @@
 
 struct visit;
 
-/* All are borrowed. 0 or -ENOMEM. */
+/* All are borrowed. Takes SIGRTMIN. 0 or negative errno. */
 int visit_new(const struct loader_visit *kernel, const struct maps *maps, struct visit **ret);
 struct visit *visit_free(struct visit *visit); /* NULL-safe; returns NULL */
 

@@ -88,7 +88,6 @@ struct sock {
 	int sk_sndbuf;
 	int sk_rcvlowat;
 	__u32 sk_max_ack_backlog;
-	unsigned long sk_lingertime;
 	__u32 sk_tsflags;
 	__u16 sk_protocol;
 	unsigned char sk_userlocks : 4;
@@ -99,7 +98,6 @@ enum sock_flags {
 	SOCK_DONE,
 	SOCK_URGINLINE,
 	SOCK_KEEPOPEN,
-	SOCK_LINGER,
 	SOCK_RCVTSTAMP,
 	SOCK_ZEROCOPY
 };
@@ -152,6 +150,7 @@ struct mm_struct {
 };
 
 struct task_struct {
+	int pid;
 	int tgid;
 	int exit_state;
 	__u64 start_boottime;

@@ -74,6 +74,10 @@ static __always_inline __u32 visit_look(struct bpf_sockopt *ctx, const struct pa
 	bool spilled = pair_state(view->peer) == SHUNT_STATE_SPILLED;
 	__u32 flags = pair_flags(view->pair), answer = 0;
 
+	if (adopt_is_stray(view, me)) {
+		pair_set(view->pair, SHUNT_PAIR_KICK << view->end);
+		return SHUNT_VISIT_TAKE_OUT;
+	}
 	if (flags & SHUNT_PAIR_MEMBER << view->end && !(flags & SHUNT_PAIR_ADOPT)) {
 		if (spilled)
 			pair_set(view->pair, SHUNT_PAIR_KICK << view->end);
@@ -92,12 +96,13 @@ static __always_inline __u32 visit_out(struct bpf_sockopt *ctx, const struct pai
 {
 	__u32 member = SHUNT_PAIR_MEMBER << view->end;
 
-	if (!(pair_clear(view->pair, member) & member))
-		return SHUNT_VISIT_DONE;
-	if (again)
-		pair_set(view->pair, SHUNT_PAIR_KICK << view->end);
-	else
-		settle_note_out(view, me);
+	/* If it has called it off by itself, it may still be owed a kick. */
+	if (pair_clear(view->pair, member) & member) {
+		if (again)
+			pair_set(view->pair, SHUNT_PAIR_KICK << view->end);
+		else
+			settle_note_out(view, me);
+	}
 	visit_kick(ctx, view, me);
 	return SHUNT_VISIT_DONE;
 }
@@ -111,12 +116,15 @@ static __always_inline __u32 visit_ask(struct bpf_sockopt *ctx, const struct pai
 				       struct tcp_sock *me)
 {
 	struct tcp_sock *peer = tcp_at(view->peer->sock);
+	__u32 members = SHUNT_PAIR_MEMBER | SHUNT_PAIR_MEMBER << 1;
 	struct shunt_control *control = pair_control();
 
 	if (!(pair_flags(view->pair) & SHUNT_PAIR_ADOPT))
 		return SHUNT_VISIT_NONE;
 	if (!control || !control->splice || adopt_veto(view, me, peer)) {
-		pair_clear(view->pair, SHUNT_PAIR_ADOPT);
+		/* Members are taken out first: until then they may call it off. */
+		if (!(pair_flags(view->pair) & members))
+			pair_clear(view->pair, SHUNT_PAIR_ADOPT);
 		return SHUNT_VISIT_NONE;
 	}
 	if (settle_unread(me) || settle_unread(peer))

@@ -47,15 +47,6 @@ static __always_inline bool walk_find(struct tcp_sock *me, struct pair_view *ret
 	return false;
 }
 
-/* Would a close() of it wait? The last one may be the agent's, if its program closes it meanwhile.
- */
-static __always_inline bool walk_lingers(struct sock *sk)
-{
-	return sk->__sk_common.skc_flags &
-		       1ul << bpf_core_enum_value(enum sock_flags, SOCK_LINGER) &&
-	       sk->sk_lingertime;
-}
-
 /* One socket that the walk passes by. */
 struct walk_at {
 	struct seq_file *seq;
@@ -179,7 +170,7 @@ static __always_inline void walk_pass(struct walk_at *at, const struct shunt_con
 			walk_say(at, &end, SHUNT_WALK_VISIT);
 		return;
 	}
-	if (flags & SHUNT_PAIR_KICK << view->end)
+	if (flags & SHUNT_PAIR_KICK << view->end || adopt_is_stray(view, me))
 		walk_say(at, &end, SHUNT_WALK_VISIT);
 	if (flags & other && !(flags & SHUNT_PAIR_ADOPT)) { /* which is to follow */
 		walk_say(at, &end, SHUNT_WALK_LATER);
@@ -245,11 +236,12 @@ int shunt_walk(struct bpf_iter__task_file *ctx)
 	if (!me)
 		return 0;
 	state = tcp_sk(me)->__sk_common.skc_state;
-	if (state == BPF_TCP_LISTEN || state == BPF_TCP_CLOSE || walk_lingers(sk))
+	if (state == BPF_TCP_LISTEN || state == BPF_TCP_CLOSE)
 		return 0;
 	at.seq = ctx->meta->seq;
 	at.me = me;
 	at.stop.pid = task->tgid;
+	at.stop.thread = task->pid;
 	at.stop.fd = ctx->fd;
 	at.stop.cgroup = tcp_sk(me)->sk_cgrp_data.cgroup->kn->id;
 	if (!walk_find(me, &view)) {

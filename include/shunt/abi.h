@@ -494,12 +494,14 @@ enum shunt_walk {
 
 struct shunt_stop {
 	struct shunt_end_key end;
-	__u32 what; /* enum shunt_walk */
-	__u32 pid;  /* of a process that has it open … */
-	__u32 fd;   /* … under this number */
+	__u32 what;   /* enum shunt_walk */
+	__u32 pid;    /* of a process that has it open … */
+	__u32 thread; /* … in this thread: the first of them may have ended … */
+	__u32 fd;     /* … under this number */
+	__u32 reserved;
 	__u64 cgroup;
 };
-_Static_assert(sizeof(struct shunt_stop) == 32, "ABI");
+_Static_assert(sizeof(struct shunt_stop) == 40, "ABI");
 
 /*
  * A visit: setsockopt(fd, SHUNT_VISIT_LEVEL, enum shunt_visit, struct shunt_end_key) by the agent,

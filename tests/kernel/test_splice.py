@@ -11,9 +11,10 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import termios
 
-from case import FAR4, FAR6, POD4, SOON, attempt, main
+from case import FAR4, FAR6, POD4, SOON, attempt, injected, main
 from sandbox import DEADLINE, Place, check, libc, wait_until
 from semantics import RESET, SIOCOUTQ, await_event, fill, pattern, poll, queue, read, read_pattern, send, \
     state, write
@@ -396,6 +397,19 @@ class Leaving(SpliceCase):
         self.assertEqual((moved["splice_bytes"], moved["splice_plain_no_agent"]), (40_000, 1))
 
 
+def files_of(pid):
+    """What it has open, as /proc names it."""
+    names = []
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            names.append(os.readlink(f"/proc/{pid}/fd/{number}"))
+    return names
+
+
+SYS_EXIT = {"x86_64": 60, "aarch64": 93}[os.uname().machine]  # of this thread alone
+SERVER_AT = 8  # in struct shunt_end_key: is it the server's end?
+
+
 class Visits(SpliceCase):
     """What the agent does to the sockets of others, and by which programs."""
     LEVEL = 0x53680000  # SHUNT_VISIT_LEVEL
@@ -440,18 +454,90 @@ class Visits(SpliceCase):
             self.leave()
         self.converse(client, server)
 
-    def test_sockets_that_linger_are_left_alone(self):
-        """Else the agent might be the one that waits for the last bytes."""
+    def test_program_whose_first_thread_has_ended(self):
+        """Others of its threads have the sockets, under its number still."""
         client, server = self.open()
-        for sock in client, server:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 1))
-        other = self.open()
-        self.assertEqual(self.members(), 2 * self.ENDS)
+        code = ("import ctypes, threading, time\n"
+                "threading.Thread(target=time.sleep, args=(10_000,)).start()\n"
+                f"ctypes.CDLL(None).syscall({SYS_EXIT}, 0)")
+        program = subprocess.Popen([sys.executable, "-c", code],
+                                   pass_fds=[client.fileno(), server.fileno()])
+        self.addCleanup(program.wait)
+        self.addCleanup(program.kill)
+
+        def has_ended():
+            with open(f"/proc/{program.pid}/task/{program.pid}/stat", encoding="utf-8") as stat:
+                return stat.read().rpartition(")")[2].split()[0] == "Z"
+        wait_until(has_ended, "the first thread has ended")
+        client.close()
+        server.close()
         with self.moving(splice_taken_out=self.ENDS):
             self.leave()
-        self.converse(*other)
+
+    def test_stray_member(self):
+        """An agent was killed in the instant in which it let a socket in that called it off."""
+        client, server = self.open()
+        ends = [bytes(int(byte, 0) for byte in entry["key"]) for entry in self.dump("shunt_ends")]
+        self.leave()
+        wait_until(lambda: self.members() == 0, "both ends are out")
+        self.agent.reload(**self.mesh)
+        reader = self.keep(select.epoll())
+        reader.register(server, select.EPOLLIN | select.EPOLLET)
+        self.agent.process.kill()
+        self.agent.process.wait()
+        for sock in client, server:
+            for end in ends:
+                if end[SERVER_AT] == (sock is server):
+                    self.insert(end, sock)
         self.assertEqual(self.members(), self.ENDS)
-        self.converse_until(client, server, lambda: self.members() == 0, "they are out")
+        write(client, pattern(3000))
+        self.assertTrue(reader.poll(SOON))
+        self.agent.start()
+        wait_until(lambda: self.members() == 0, "both ends are out")
+        self.assertTrue(reader.poll(SOON))
+        self.assertEqual(queue(server, termios.FIONREAD), 3000)
+        self.assertEqual(read_pattern(server, 3000), "right")
+
+    def insert(self, end, sock):
+        def words(value):
+            return ["hex", *(f"{byte:02x}" for byte in value)]
+        subprocess.run(
+            ["bpftool", "map", "update", "pinned", self.agent.pin("shunt_ends"),
+             "key", *words(end), "value", *words(struct.pack("<Q", sock.fileno()))],
+            pass_fds=[sock.fileno()], check=True)
+
+    def test_sockets_that_linger(self):
+        client, server = self.open()
+        for sock in client, server:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 100))
+        with self.moving(splice_taken_out=self.ENDS):
+            self.leave()
+        self.converse(client, server)
+
+    def test_close_of_one_that_lingers_while_it_is_visited(self):
+        """Then it is the agent that closes it last; it does not wait for the peer to read."""
+        client, server = self.open()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 10_000))
+        written = fill(client)
+        name = f"socket:[{os.fstat(client.fileno()).st_ino}]"
+        agent = self.agent.process.pid
+
+        def is_held():
+            """Is it borrowed? The agent stands still then."""
+            if name not in files_of(agent):
+                return False
+            os.kill(agent, signal.SIGSTOP)
+            if name in files_of(agent):
+                return True
+            os.kill(agent, signal.SIGCONT)
+            return False
+        with injected(self.agent, "setsockopt:delay_exit=300000"):
+            self.leave()
+            wait_until(is_held, "it is being visited")
+            client.close()
+            os.kill(agent, signal.SIGCONT)
+            self.agent.ask("status")
+        self.assertEqual(read_pattern(server, written), "right")
 
     def test_others_cannot_visit(self):
         client, _ = self.open()
