@@ -55,7 +55,7 @@ static void agent_apply_splice(struct agent *agent)
 	int r;
 
 	if (agent->splice)
-		r = splice_apply(agent->splice, agent->config, agent->cgroup_root, agent->enrol);
+		r = splice_apply(agent->splice, agent->config, agent->cgroup_root);
 	else
 		r = splice_refuse(loader_maps(agent->loader), agent->config);
 	if (r)
@@ -395,7 +395,7 @@ void agent_detach(struct agent *agent)
 	log_info("detaching: nobody is redirected any more");
 	agent->detaching = true;
 	if (agent->splice)
-		splice_stop(agent->splice, agent->cgroup_root, agent->enrol);
+		splice_stop(agent->splice);
 	enrol_stop(agent->enrol);
 	agent_linger(agent);
 }

@@ -83,7 +83,7 @@ struct loader {
 	bool splices;
 	bool splice_pending; /* the sk_msg program of an earlier agent stays until loader_commit()
 			      */
-	struct bpf_link *walk;
+	struct loader_visit visit;
 	struct bpf_link *scan;
 	struct bpf_link *reads; /* not pinned: goes with the agent */
 };
@@ -356,9 +356,14 @@ static int loader_attach_splice(struct loader *loader)
 	r = loader->splice_pending ? 0 : loader_attach_sk_msg(loader);
 	if (r)
 		return r;
-	loader->walk = bpf_program__attach_iter(skeleton->progs.shunt_walk, NULL);
-	loader->scan =
-		loader->walk ? bpf_program__attach_iter(skeleton->progs.shunt_scan, NULL) : NULL;
+	loader->visit = (struct loader_visit){
+		.walk = bpf_program__fd(skeleton->progs.shunt_walk),
+		.visit = bpf_program__fd(skeleton->progs.shunt_visit),
+		.number = &skeleton->bss->walk_number,
+		.everybody = &skeleton->bss->walk_everybody,
+		.answer = &skeleton->bss->visit_answer,
+	};
+	loader->scan = bpf_program__attach_iter(skeleton->progs.shunt_scan, NULL);
 	return loader->scan ? 0 : -errno;
 }
 
@@ -366,7 +371,6 @@ static void loader_unload(struct loader *loader)
 {
 	bpf_link__destroy(TAKE_PTR(loader->reads));
 	bpf_link__destroy(TAKE_PTR(loader->scan));
-	bpf_link__destroy(TAKE_PTR(loader->walk));
 	shunt_bpf__destroy(TAKE_PTR(loader->skeleton));
 }
 
@@ -382,6 +386,7 @@ static int loader_load(struct loader *loader, const struct loader_options *optio
 	skeleton->rodata->sockops_splice = splice;
 	bpf_program__set_autoload(skeleton->progs.shunt_splice, splice);
 	bpf_program__set_autoload(skeleton->progs.shunt_walk, splice);
+	bpf_program__set_autoload(skeleton->progs.shunt_visit, splice);
 	bpf_program__set_autoload(skeleton->progs.shunt_reads, splice);
 	bpf_program__set_autoload(skeleton->progs.shunt_scan, splice);
 	/* Not every kernel that redirects has this kind of map. */
@@ -867,9 +872,9 @@ const char *loader_cannot_splice(const struct loader *loader)
 				     "(net.core.bpf_jit_enable)";
 }
 
-int loader_open_walk(const struct loader *loader)
+const struct loader_visit *loader_visits(const struct loader *loader)
 {
-	return bpf_iter_create(bpf_link__fd(loader->walk));
+	return &loader->visit;
 }
 
 int loader_open_scan(const struct loader *loader)

@@ -18,6 +18,7 @@
 #include <stdbool.h>
 
 #include "loader_pins.h"
+#include "loader_visit.h"
 #include "maps.h"
 #include "policy.h"
 
@@ -80,9 +81,9 @@ int loader_repin(struct loader *loader);
 
 /* NULL, or why there are no programs that splice. */
 const char *loader_cannot_splice(const struct loader *loader);
-/* A walk (bpf/walk.bpf.c) over the TCP sockets of the network namespace that the caller is in, or a
- * scan (bpf/scan.bpf.c) of all open files: an fd to read, which the caller closes; or -errno. */
-int loader_open_walk(const struct loader *loader);
+/* What visits sockets, as long as the loader is there. */
+const struct loader_visit *loader_visits(const struct loader *loader);
+/* A scan (bpf/scan.bpf.c) of all open files: an fd to read, which the caller closes; or -errno. */
 int loader_open_scan(const struct loader *loader);
 /* Attaches the program that watches readers, until the second. The first returns 0 or -errno. */
 int loader_watch_reads(struct loader *loader);

@@ -61,6 +61,10 @@ static enum loader_probe_part loader_probe_part_of(const struct bpf_program *pro
 	case BPF_PROG_TYPE_SK_MSG:
 	case BPF_PROG_TYPE_TRACING:
 		return LOADER_PROBE_SPLICE;
+	case BPF_PROG_TYPE_CGROUP_SOCKOPT: /* shunt_origdst, or shunt_visit */
+		return bpf_program__expected_attach_type(program) == BPF_CGROUP_SETSOCKOPT
+			       ? LOADER_PROBE_SPLICE
+			       : LOADER_PROBE_REDIRECT;
 	default:
 		return LOADER_PROBE_REDIRECT;
 	}

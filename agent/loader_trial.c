@@ -22,7 +22,7 @@
 struct loader_trial {
 	struct shunt_bpf *skeleton;
 	struct bpf_link *sockops;
-	struct bpf_link *walk;
+	struct loader_visit visit;
 	struct bpf_link *scan;
 	struct maps maps;
 	volatile struct shunt_control *control;
@@ -40,6 +40,7 @@ static int loader_trial_load(struct shunt_bpf *skeleton)
 	bpf_program__set_autoload(skeleton->progs.shunt_sockops, true);
 	bpf_program__set_autoload(skeleton->progs.shunt_splice, true);
 	bpf_program__set_autoload(skeleton->progs.shunt_walk, true);
+	bpf_program__set_autoload(skeleton->progs.shunt_visit, true);
 	bpf_program__set_autoload(skeleton->progs.shunt_scan, true);
 	bpf_map__set_max_entries(skeleton->maps.shunt_meshes, 1);
 	bpf_map__set_max_entries(skeleton->maps.shunt_stats, 1);
@@ -55,9 +56,14 @@ static int loader_trial_attach(struct loader_trial *trial, int cgroup)
 	if (bpf_prog_attach(bpf_program__fd(skeleton->progs.shunt_splice),
 			    bpf_map__fd(skeleton->maps.shunt_ends), BPF_SK_MSG_VERDICT, 0))
 		return -errno;
-	trial->walk = bpf_program__attach_iter(skeleton->progs.shunt_walk, NULL);
-	trial->scan =
-		trial->walk ? bpf_program__attach_iter(skeleton->progs.shunt_scan, NULL) : NULL;
+	trial->visit = (struct loader_visit){
+		.walk = bpf_program__fd(skeleton->progs.shunt_walk),
+		.visit = bpf_program__fd(skeleton->progs.shunt_visit),
+		.number = &skeleton->bss->walk_number,
+		.everybody = &skeleton->bss->walk_everybody,
+		.answer = &skeleton->bss->visit_answer,
+	};
+	trial->scan = bpf_program__attach_iter(skeleton->progs.shunt_scan, NULL);
 	if (!trial->scan)
 		return -errno;
 	trial->sockops = bpf_program__attach_cgroup(skeleton->progs.shunt_sockops, cgroup);
@@ -105,7 +111,7 @@ int loader_trial_new(int cgroup, struct loader_trial **ret)
 		.rows = -1,
 		.control = -1,
 		.events = -1,
-		.ends = -1,
+		.ends = bpf_map__fd(trial->skeleton->maps.shunt_ends),
 		.watch = -1,
 		.paces = -1,
 	};
@@ -121,7 +127,6 @@ struct loader_trial *loader_trial_free(struct loader_trial *trial)
 		munmap((void *)trial->control, sizeof(*trial->control));
 	bpf_link__destroy(trial->sockops);
 	bpf_link__destroy(trial->scan);
-	bpf_link__destroy(trial->walk);
 	shunt_bpf__destroy(trial->skeleton);
 	free(trial);
 	return NULL;
@@ -142,9 +147,9 @@ volatile struct shunt_control *loader_trial_control(struct loader_trial *trial)
 	return trial->control;
 }
 
-int loader_trial_open_walk(const struct loader_trial *trial)
+const struct loader_visit *loader_trial_visits(const struct loader_trial *trial)
 {
-	return bpf_iter_create(bpf_link__fd(trial->walk));
+	return &trial->visit;
 }
 
 int loader_trial_open_scan(const struct loader_trial *trial)

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "loader_visit.h"
 #include "maps.h"
 
 struct loader_trial;
@@ -14,12 +15,12 @@ struct loader_trial;
 int loader_trial_new(int cgroup, struct loader_trial **ret);
 struct loader_trial *loader_trial_free(struct loader_trial *trial); /* NULL-safe; returns NULL */
 
-/* Of these maps there are .cgroups, .meshes (slot 0 alone), .pairs and .programs. */
+/* Of these maps there are .cgroups, .ends, .meshes (slot 0 alone), .pairs and .programs. */
 const struct maps *loader_trial_maps(const struct loader_trial *trial);
 /* shunt_listeners, for maps_read(). */
 int loader_trial_listeners(const struct loader_trial *trial);
 /* The entry of shunt_control itself. */
 volatile struct shunt_control *loader_trial_control(struct loader_trial *trial);
-/* As loader_open_walk() and loader_open_scan(). */
-int loader_trial_open_walk(const struct loader_trial *trial);
+/* As loader_visits() and loader_open_scan(). */
+const struct loader_visit *loader_trial_visits(const struct loader_trial *trial);
 int loader_trial_open_scan(const struct loader_trial *trial);

@@ -79,6 +79,14 @@ int maps_del_end(const struct maps *maps, const struct shunt_end_key *end)
 	return r == -ENOENT ? 0 : r;
 }
 
+int maps_put_end(const struct maps *maps, const struct shunt_end_key *end, int fd)
+{
+	__u64 value = fd;
+	int r = bpf_map_update_elem(maps->ends, end, &value, BPF_NOEXIST);
+
+	return r == -EEXIST ? 0 : r;
+}
+
 int maps_read(int map, struct table *table)
 {
 	_cleanup_free_ char *key = malloc(table->key_size);

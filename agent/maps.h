@@ -45,6 +45,9 @@ int maps_wait_for_hooks(void);
 /* Takes a socket out of the sockhash, with what is queued for it; 0 too if it was not there. */
 int maps_del_end(const struct maps *maps, const struct shunt_end_key *end);
 
+/* Lets a socket into the sockhash, @fd being the caller's for it; 0 too if it is there. */
+int maps_put_end(const struct maps *maps, const struct shunt_end_key *end, int fd);
+
 /* All rows of a hash or LPM map; @table gives the shape and is empty before, sorted after. */
 int maps_read(int map, struct table *table);
 /* Writes what is new, then removes what is not wanted. Stops at the first failure. */

@@ -1,17 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What /proc says of a process.
- * Reads from: /proc/PID/cgroup, /proc/PID/status, /proc/PID/comm, cgroup.procs.
+ * What /proc says of a process, and its files.
+ * Reads from: /proc/PID/cgroup, /proc/PID/status, /proc/PID/comm, cgroup.procs, open files.
  * Writes to: nothing.
  */
 #include "process.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "util/cleanup.h"
+
+#ifndef PIDFD_THREAD
+#define PIDFD_THREAD O_EXCL /* <linux/pidfd.h> of newer kernels */
+#endif
 
 static FILE *process_open(pid_t pid, const char *name)
 {
@@ -123,4 +130,22 @@ void process_each_in_cgroup(const char *cgroup_root, const char *path,
 	while (file && fscanf(file, "%d", &pid) == 1)
 		if (pid > 0)
 			visit(user, pid);
+}
+
+static int process_open_thread(pid_t thread)
+{
+	int fd = syscall(SYS_pidfd_open, thread, PIDFD_THREAD);
+
+	/* A kernel that does not know the flag. */
+	return fd < 0 && errno == EINVAL ? (int)syscall(SYS_pidfd_open, thread, 0) : fd;
+}
+
+int process_borrow(pid_t thread, int fd)
+{
+	_cleanup_close_ int lender = process_open_thread(thread);
+	int borrowed = lender < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, lender, fd, 0);
+
+	if (borrowed >= 0)
+		return borrowed;
+	return errno == ESRCH || errno == EBADF || errno == EINVAL ? -ENOENT : -errno;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What /proc says of a process. */
+/* What /proc says of a process, and its files. */
 #pragma once
 
 #include <stdint.h>
@@ -22,3 +22,9 @@ pid_t process_first_in_cgroup(const char *cgroup_root, const char *path);
 /* Calls @visit for every process in the cgroup itself that is of the caller's PID namespace. */
 void process_each_in_cgroup(const char *cgroup_root, const char *path,
 			    void (*visit)(void *user, pid_t pid), void *user);
+
+/* What a thread of a process has open as @fd, as a file descriptor for the caller to close soon:
+ * while it is open a close() of the process does not end it. @thread: a process's own number is
+ * that of its first thread; others are known since Linux 6.9. Negative errno; -ENOENT: there is no
+ * such thread, or it has nothing open there. Takes CAP_SYS_PTRACE. */
+int process_borrow(pid_t thread, int fd);

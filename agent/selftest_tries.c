@@ -21,8 +21,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "process.h"
 #include "util/cleanup.h"
 #include "util/table.h"
+#include "visit.h"
 
 #ifndef SO_MEMINFO
 #define SO_MEMINFO 55 /* asm-generic/socket.h */
@@ -57,6 +59,7 @@ struct tries_link {
 struct tries {
 	const struct selftest_tries *given;
 	const struct maps *maps;
+	struct visit *visit;
 	int listener;
 	struct sockaddr_in address;
 };
@@ -149,24 +152,31 @@ static bool tries_has_members(const struct tries *tries, const struct tries_link
 	       (pair.flags & (SHUNT_PAIR_MEMBER | SHUNT_PAIR_MEMBER << 1)) == wanted;
 }
 
-/* Reads a walk or a scan to its end. */
-static int tries_pass(int iterator)
+/* The scan says who the agent is: this process. */
+static int tries_scan(const struct tries *tries)
 {
-	_cleanup_close_ int fd = iterator;
-	char marks[64];
+	_cleanup_close_ int fd = loader_trial_open_scan(tries->given->trial);
+	char nothing[64];
 	ssize_t n;
 
 	if (fd < 0)
 		return fd;
 	do
-		n = read(fd, marks, sizeof(marks));
+		n = read(fd, nothing, sizeof(nothing));
 	while (n > 0);
 	return n < 0 ? -errno : 0;
 }
 
-static int tries_walk(const struct tries *tries)
+static void tries_on_again(void *user, uint32_t pid)
 {
-	return tries_pass(loader_trial_open_walk(tries->given->trial));
+}
+
+/* Visits the sockets of this process. */
+static void tries_walk(const struct tries *tries)
+{
+	struct visit_result result = {.again = tries_on_again};
+
+	visit_walk(tries->visit, getpid(), true, &result);
 }
 
 static int tries_connect(const struct tries *tries, struct tries_link *ret)
@@ -455,7 +465,7 @@ static int tries_enrol(const struct tries *tries)
 	control->splice = 1;
 	control->generation = 1;
 	control->announce = 1;
-	return r ?: tries_pass(loader_trial_open_scan(tries->given->trial));
+	return r ?: tries_scan(tries);
 }
 
 static int tries_enter_cgroup(const struct tries *tries)
@@ -463,6 +473,24 @@ static int tries_enter_cgroup(const struct tries *tries)
 	_cleanup_close_ int fd = openat(tries->given->cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC);
 
 	return fd < 0 || write(fd, "0", 1) != 1 ? -errno : 0;
+}
+
+/* From the process that made this one, which has the cgroup open too. False: nobody could be
+ * visited, so there is no more to try. */
+static bool tries_borrow(const struct tries *tries)
+{
+	_cleanup_close_ int fd = process_borrow(getppid(), tries->given->cgroup);
+
+	tries_note(tries, SELFTEST_borrow, fd >= 0);
+	return fd >= 0;
+}
+
+static int tries_prepare_visits(struct tries *tries)
+{
+	const struct selftest_tries *given = tries->given;
+	int r = visit_new(loader_trial_visits(given->trial), tries->maps, &tries->visit);
+
+	return r ?: visit_attach(tries->visit, given->cgroup_id, given->cgroup);
 }
 
 int selftest_tries_main(void *given)
@@ -481,6 +509,10 @@ int selftest_tries_main(void *given)
 		r = tries_bring_up_loopback();
 	}
 	if (!r) {
+		result->obstacle = "its sockets cannot be visited";
+		r = tries_prepare_visits(&tries);
+	}
+	if (!r) {
 		result->obstacle = "it cannot listen";
 		r = tries_listen(&tries);
 	}
@@ -492,7 +524,7 @@ int selftest_tries_main(void *given)
 	if (r)
 		return 0;
 	result->obstacle = NULL;
-	if (tries_talk(&tries))
+	if (tries_borrow(&tries) && tries_talk(&tries))
 		tries_go_to_and_fro(&tries);
 	return 0;
 }

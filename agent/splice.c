@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The agent's part in splicing.
- * Reads from: the ring buffer, the walks and scans of the kernel half.
- * Writes to: shunt_programs, shunt_control; through the walks, the sockhash.
+ * Reads from: the ring buffer, the scans of the kernel half.
+ * Writes to: shunt_programs, shunt_control; through visits, sockets and the sockhash.
  */
 #include "splice.h"
 
@@ -14,11 +14,12 @@
 
 #include "events.h"
 #include "log.h"
-#include "netns.h"
-#include "process.h"
 #include "program.h"
+#include "records.h"
+#include "shunt/flow.h"
 #include "strand.h"
 #include "util/cleanup.h"
+#include "visit.h"
 
 #define SPLICE_SOON_MS	   10	/* until what could not be finished is tried again */
 #define SPLICE_SOON_TRIES  20	/* … before it is left for later */
@@ -27,14 +28,14 @@
 #define SPLICE_OPENED_MS   1000 /* the most while connections begin that may be let in one day */
 #define SPLICE_DRAIN_TRIES 3
 #define SPLICE_SCAN_MS	   20 /* questions about listeners are gathered for so long */
+#define SPLICE_REST	   8  /* after a walk over all, so many times as long as it took */
 
-/* A network namespace in which some socket is not done with. */
-struct splice_netns {
-	uint32_t inum;
-	uint32_t pid;	/* of a process that was in it */
+#define SPLICE_EVERYBODY 0 /* instead of a process */
+
+/* A process with a socket that is not done with. */
+struct splice_task {
+	uint32_t pid;	/* or SPLICE_EVERYBODY */
 	unsigned tries; /* to finish at once */
-	bool soon;
-	bool later;
 };
 
 struct splice {
@@ -42,82 +43,72 @@ struct splice {
 	struct loader *loader;
 	const struct maps *maps;
 	const struct config *config;
-	const char *cgroup_root; /* of the last splice_apply(), and … */
-	struct enrol *enrol;
 	bool kernel_can;
 	uint64_t lost; /* splice_events_lost, of which all that it brings was done */
 	char *never;   /* splice_never as it was when programs were looked at */
 	struct events *events;
 	struct strand *strand;
+	struct visit *visit;
 	uv_timer_t soon;
 	uv_timer_t later;
 	uv_timer_t scan;
 	unsigned later_ms;
 	uint64_t looked; /* for who is to be let in again, the last time; of the loop's clock */
 	int open;	 /* handles */
-	struct splice_netns *netns;
-	size_t n_netns;
+	struct splice_task *tasks; /* whose sockets are to be passed by soon */
+	size_t n_tasks;
+	unsigned tries;	  /* of the task that is being looked after */
+	uint64_t rest_ns; /* until then nothing makes soon what is for everybody */
+	bool wants_later; /* some may be let in one day */
+
 	volatile struct shunt_control *control; /* the entry of the map itself */
 };
 
-static struct splice_netns *splice_netns(struct splice *splice, uint32_t inum, uint32_t pid)
+static void splice_add_task(struct splice *splice, uint32_t pid, unsigned tries)
 {
-	struct splice_netns *list;
+	struct splice_task *list;
 
-	for (size_t i = 0; i < splice->n_netns; i++)
-		if (splice->netns[i].inum == inum)
-			return &splice->netns[i];
-	list = reallocarray(splice->netns, splice->n_netns + 1, sizeof(*list));
-	if (!list) {
-		log_warning("no memory: the sockets of network namespace %u are not passed by",
-			    inum);
-		return NULL;
-	}
-	splice->netns = list;
-	list = &list[splice->n_netns++];
-	*list = (struct splice_netns){.inum = inum, .pid = pid};
-	return list;
-}
-
-static int splice_open_walk(void *loader)
-{
-	return loader_open_walk(loader);
-}
-
-struct splice_walk {
-	unsigned again;
-	unsigned later;
-};
-
-/* Passes by the sockets of a namespace. */
-static int splice_read_walk(int fd, struct splice_walk *ret)
-{
-	char marks[4096];
-	ssize_t n;
-
-	*ret = (struct splice_walk){};
-	while ((n = read(fd, marks, sizeof(marks))) > 0) {
-		for (ssize_t i = 0; i < n; i++) {
-			ret->again += marks[i] == SHUNT_WALK_AGAIN;
-			ret->later += marks[i] == SHUNT_WALK_LATER;
+	for (size_t i = 0; i < splice->n_tasks; i++) {
+		list = &splice->tasks[i];
+		if (list->pid == pid) {
+			list->tries = tries < list->tries ? tries : list->tries;
+			return;
 		}
 	}
-	return n < 0 ? -errno : 0;
+	list = reallocarray(splice->tasks, splice->n_tasks + 1, sizeof(*list));
+	if (!list) {
+		log_warning("no memory: the sockets of process %u are passed by later", pid);
+		splice->wants_later = true;
+		return;
+	}
+	splice->tasks = list;
+	list[splice->n_tasks++] = (struct splice_task){pid, tries};
 }
 
-static int splice_walk(struct splice *splice, struct splice_netns *netns, struct splice_walk *ret)
+static void splice_on_again(void *user, uint32_t pid)
 {
-	_cleanup_close_ int ns = netns_open(netns->inum, netns->pid), fd = -1;
+	struct splice *splice = user;
 
-	if (ns < 0)
-		return ns;
-	fd = netns_enter_and(ns, splice_open_walk, splice->loader);
-	return fd < 0 ? fd : splice_read_walk(fd, ret);
+	if (splice->tries + 1 < SPLICE_SOON_TRIES)
+		splice_add_task(splice, pid, splice->tries + 1);
+	else
+		splice->wants_later = true;
 }
 
-static void splice_forget(struct splice *splice, struct splice_netns *netns)
+/* One walk, and what it leaves to do. */
+static void splice_walk(struct splice *splice, const struct splice_task *task, bool everybody)
 {
-	*netns = splice->netns[--splice->n_netns];
+	struct visit_result result = {.again = splice_on_again, .user = splice};
+	uint64_t begin = uv_hrtime();
+	int r;
+
+	splice->tries = task->tries;
+	r = visit_walk(splice->visit, task->pid, everybody, &result);
+	if (task->pid == SPLICE_EVERYBODY)
+		splice->rest_ns = uv_hrtime() + SPLICE_REST * (uv_hrtime() - begin);
+	if (r)
+		log_errno(r, "sockets cannot be passed by");
+	splice->wants_later |= r || result.later;
 }
 
 static void splice_on_soon(uv_timer_t *timer);
@@ -125,99 +116,64 @@ static void splice_on_later(uv_timer_t *timer);
 
 static void splice_schedule(struct splice *splice)
 {
-	bool soon = false, later = false;
-
-	for (size_t i = 0; i < splice->n_netns; i++) {
-		soon |= splice->netns[i].soon;
-		later |= splice->netns[i].later;
-	}
-	if (soon && !uv_is_active((uv_handle_t *)&splice->soon))
+	if (splice->n_tasks && !uv_is_active((uv_handle_t *)&splice->soon))
 		uv_timer_start(&splice->soon, splice_on_soon, SPLICE_SOON_MS, 0);
-	if (later && !uv_is_active((uv_handle_t *)&splice->later))
+	if (splice->wants_later && !uv_is_active((uv_handle_t *)&splice->later))
 		uv_timer_start(&splice->later, splice_on_later, splice->later_ms, 0);
-}
-
-/*
- * From now on the kernel half tells again of connections that begin in the namespace. Those that it
- * has not told of are seen by the walk that follows: so this comes before each, for after it the
- * namespace may be forgotten.
- */
-static void splice_hear_of_opened(struct splice *splice, const struct splice_netns *netns)
-{
-	volatile uint32_t *told = &splice->control->opened[netns->inum % SHUNT_OPENED];
-
-	if (*told == netns->inum)
-		*told = 0;
-}
-
-/* One walk, and what it leaves to do. */
-static void splice_visit(struct splice *splice, struct splice_netns *netns)
-{
-	struct splice_walk walk;
-	int r;
-
-	splice_hear_of_opened(splice, netns);
-	r = splice_walk(splice, netns, &walk);
-	if (r) {
-		if (r == -ENOENT) {
-			splice_forget(splice, netns);
-			return;
-		}
-		log_errno(r, "the sockets of network namespace %u cannot be passed by",
-			  netns->inum);
-		netns->soon = false;
-		netns->later = true;
-		return;
-	}
-	netns->tries = walk.again ? netns->tries + 1 : 0;
-	netns->soon = walk.again && netns->tries < SPLICE_SOON_TRIES;
-	netns->later = walk.later || walk.again;
-	if (!netns->soon && !netns->later)
-		splice_forget(splice, netns);
+	if (!splice->n_tasks && !splice->wants_later)
+		visit_rest(splice->visit, true);
 }
 
 static void splice_on_soon(uv_timer_t *timer)
 {
 	struct splice *splice = timer->data;
+	_cleanup_free_ struct splice_task *tasks = TAKE_PTR(splice->tasks);
+	const struct splice_task *everybody = NULL;
+	size_t n = splice->n_tasks;
 
-	for (size_t i = splice->n_netns; i-- > 0;)
-		if (splice->netns[i].soon)
-			splice_visit(splice, &splice->netns[i]);
+	splice->n_tasks = 0;
+	for (size_t i = 0; i < n; i++)
+		if (tasks[i].pid == SPLICE_EVERYBODY)
+			everybody = &tasks[i];
+	if (everybody && uv_hrtime() < splice->rest_ns) {
+		splice_add_task(splice, SPLICE_EVERYBODY, everybody->tries);
+		everybody = NULL;
+	}
+	if (everybody)
+		splice_walk(splice, everybody, false);
+	for (size_t i = 0; !everybody && i < n; i++)
+		if (tasks[i].pid != SPLICE_EVERYBODY)
+			splice_walk(splice, &tasks[i], false);
 	splice_schedule(splice);
 }
 
 /* Pairs that left are let in again when they alternate, which only TCP's own figures tell. */
 static void splice_on_later(uv_timer_t *timer)
 {
+	static const struct splice_task everybody = {.pid = SPLICE_EVERYBODY};
 	struct splice *splice = timer->data;
-	bool soon = false;
 
 	splice->looked = uv_now(splice->loop);
-	for (size_t i = splice->n_netns; i-- > 0;) {
-		splice->netns[i].tries = 0;
-		splice_visit(splice, &splice->netns[i]);
-	}
-	for (size_t i = 0; i < splice->n_netns; i++)
-		soon |= splice->netns[i].soon;
-	splice->later_ms = soon ? SPLICE_LATER_MS : 2 * splice->later_ms;
+	visit_rest(splice->visit, false);
+	splice->wants_later = false;
+	/* Of those that begin from here on the kernel half tells again; the others are seen now. */
+	splice->control->opened = 0;
+	splice_walk(splice, &everybody, true);
+	splice->later_ms = splice->n_tasks ? SPLICE_LATER_MS : 2 * splice->later_ms;
 	if (splice->later_ms > SPLICE_LATER_MAX)
 		splice->later_ms = SPLICE_LATER_MAX;
 	if (splice->later_ms > 2 * SPLICE_LATER_MS)
 		splice->control->discover = 0;
 	if (!splice->control->spilled)
 		loader_unwatch_reads(splice->loader);
-	else if (splice->n_netns == 0)
+	else if (!splice->n_tasks && !splice->wants_later)
 		uv_timer_start(&splice->later, splice_on_later, splice->later_ms, 0);
 	splice_schedule(splice);
 }
 
-static void splice_later(struct splice *splice, uint32_t inum)
+static void splice_later(struct splice *splice)
 {
-	struct splice_netns *netns = splice_netns(splice, inum, 0);
-
-	if (!netns)
-		return;
-	netns->later = true;
+	splice->wants_later = true;
 	if (splice->later_ms > SPLICE_LATER_MS) {
 		splice->later_ms = SPLICE_LATER_MS;
 		uv_timer_stop(&splice->later);
@@ -227,13 +183,9 @@ static void splice_later(struct splice *splice, uint32_t inum)
 
 /* Some end sends again. The interval is kept to, or with many that come and go there would be no
  * end to walks; but after a rest it is the shortest again. */
-static void splice_awake(struct splice *splice, uint32_t inum)
+static void splice_awake(struct splice *splice)
 {
-	struct splice_netns *netns = splice_netns(splice, inum, 0);
-
-	if (!netns)
-		return;
-	netns->later = true;
+	splice->wants_later = true;
 	if (!uv_is_active((uv_handle_t *)&splice->later) &&
 	    uv_now(splice->loop) - splice->looked >= SPLICE_LATER_MAX)
 		splice->later_ms = SPLICE_LATER_MS;
@@ -242,13 +194,9 @@ static void splice_awake(struct splice *splice, uint32_t inum)
 
 /* Connections begin that may be let in one day. They may be many and short, so there is no walk for
  * each; and the first one after a rest does not wait long. */
-static void splice_opened(struct splice *splice, uint32_t inum)
+static void splice_opened(struct splice *splice)
 {
-	struct splice_netns *netns = splice_netns(splice, inum, 0);
-
-	if (!netns)
-		return;
-	netns->later = true;
+	splice->wants_later = true;
 	if (splice->later_ms > SPLICE_OPENED_MS) {
 		splice->later_ms = uv_now(splice->loop) - splice->looked < SPLICE_OPENED_MS
 					   ? SPLICE_OPENED_MS
@@ -259,14 +207,9 @@ static void splice_opened(struct splice *splice, uint32_t inum)
 }
 
 /* The walk is not made at once: what else comes in this turn of the loop is done with it. */
-static void splice_soon(struct splice *splice, uint32_t inum)
+static void splice_soon(struct splice *splice, uint32_t pid)
 {
-	struct splice_netns *netns = splice_netns(splice, inum, 0);
-
-	if (!netns)
-		return;
-	netns->soon = true;
-	netns->tries = 0;
+	splice_add_task(splice, pid, 0);
 	uv_timer_start(&splice->soon, splice_on_soon, 0, 0);
 }
 
@@ -353,21 +296,21 @@ static void splice_on_event(void *user, const void *record)
 	case SHUNT_EVENT_SPILLED:
 		splice_watch_reads(splice);
 		/* Whoever was through before that is found by passing by. */
-		splice_soon(splice, event->netns);
-		splice_later(splice, event->netns);
+		splice_soon(splice, event->pid);
+		splice_later(splice);
 		break;
 	case SHUNT_EVENT_WALK:
-		splice_soon(splice, event->netns);
+		splice_soon(splice, event->pid);
 		break;
 	case SHUNT_EVENT_LEFT:
-		splice_soon(splice, event->netns);
-		splice_later(splice, event->netns);
+		splice_soon(splice, event->pid);
+		splice_later(splice);
 		break;
 	case SHUNT_EVENT_AWAKE:
-		splice_awake(splice, event->netns);
+		splice_awake(splice);
 		break;
 	case SHUNT_EVENT_OPENED:
-		splice_opened(splice, event->netns);
+		splice_opened(splice);
 		break;
 	case SHUNT_EVENT_STRANDED:
 		strand_add(splice->strand, event);
@@ -402,7 +345,8 @@ static const struct events_listener splice_listener = {
 static void splice_free(struct splice *splice)
 {
 	maps_unmap_control(splice->control);
-	free(splice->netns);
+	visit_free(splice->visit);
+	free(splice->tasks);
 	free(splice->never);
 	free(splice);
 }
@@ -434,7 +378,8 @@ int splice_new(uv_loop_t *loop, struct loader *loader, struct splice **ret)
 		free(splice);
 		return r;
 	}
-	r = strand_new(loop, splice->maps, &splice->strand);
+	r = visit_new(loader_visits(loader), splice->maps, &splice->visit);
+	r = r ?: strand_new(loop, splice->maps, &splice->strand);
 	r = r ?: events_new(loop, splice->maps->events, &splice_listener, splice, &splice->events);
 	if (r) {
 		strand_close(splice->strand);
@@ -498,46 +443,13 @@ void splice_allow(struct splice *splice, const struct selftest *selftest)
 			      selftest->outcome[SELFTEST_fionread_tcp] == SELFTEST_PASSED);
 }
 
-struct splice_namespaces {
-	struct splice *splice;
-	const char *cgroup_root;
-};
-
-/* The network namespace of a cgroup is that of any of its processes. */
-static void splice_add_netns_of(void *user, struct cgroup_node *node)
-{
-	const struct enrol_member *member = enrol_member(node);
-	struct splice_namespaces *all = user;
-	struct splice_netns *netns;
-	uint32_t inum;
-	pid_t pid;
-
-	if (!member || member->match.entry.role == SHUNT_ROLE_NONE)
-		return;
-	pid = process_first_in_cgroup(all->cgroup_root, node->path);
-	if (!pid || process_netns(pid, &inum))
-		return;
-	netns = splice_netns(all->splice, inum, pid);
-	if (netns)
-		netns->later = true;
-}
-
 static void splice_look_everywhere(struct splice *splice)
 {
-	struct splice_namespaces all = {splice, splice->cgroup_root};
-
-	if (!splice->enrol)
-		return;
 	if (splice->control->spilled)
 		splice_watch_reads(splice);
 	splice_read_scan(splice);
-	enrol_each(splice->enrol, splice_add_netns_of, &all);
-	for (size_t i = 0; i < splice->n_netns; i++) {
-		splice->netns[i].soon = true;
-		splice->netns[i].tries = 0;
-	}
-	splice->later_ms = SPLICE_LATER_MS;
-	splice_schedule(splice);
+	splice_soon(splice, SPLICE_EVERYBODY);
+	splice_later(splice);
 }
 
 /* What is known of programs depends on splice_never alone. */
@@ -560,23 +472,19 @@ static int splice_keep_programs(struct splice *splice, const struct config *conf
 	return maps_forget_programs(splice->maps);
 }
 
-int splice_apply(struct splice *splice, const struct config *config, const char *cgroup_root,
-		 struct enrol *enrol)
+int splice_apply(struct splice *splice, const struct config *config, const char *cgroup_root)
 {
-	struct splice_namespaces all = {splice, cgroup_root};
 	bool spliced = splice->control->splice;
 	int r;
 
 	splice->config = config;
-	splice->cgroup_root = cgroup_root;
-	splice->enrol = enrol;
 	splice->control->queue_max = config->limit_splice_queue;
 	splice->control->splice = splice->kernel_can && splice_wanted(config);
 	splice->control->reason = splice_reason(config);
 	splice->control->announce = 1;
-	for (size_t i = 0; i < SHUNT_OPENED; i++)
-		splice->control->opened[i] = 0;
-	r = splice_keep_programs(splice, config);
+	splice->control->opened = 0;
+	r = visit_set_root(splice->visit, cgroup_root);
+	r = r ?: splice_keep_programs(splice, config);
 	splice_renew(splice);
 	r = r ?: splice_read_scan(splice);
 	if (r)
@@ -584,34 +492,46 @@ int splice_apply(struct splice *splice, const struct config *config, const char 
 	/* Not before the scan: it says whose the connections are that are found. And not while some
 	 * may be another version's. */
 	splice->control->discover = splice->control->splice && !loader_drains(splice->loader);
-	if (spliced || splice->control->splice)
-		enrol_each(enrol, splice_add_netns_of, &all);
 	splice->later_ms = SPLICE_LATER_MS;
+	splice->wants_later |= spliced || splice->control->splice;
 	splice_schedule(splice);
 	return 0;
 }
 
-void splice_stop(struct splice *splice, const char *cgroup_root, struct enrol *enrol)
+void splice_stop(struct splice *splice)
 {
-	struct splice_namespaces all = {splice, cgroup_root};
-
-	enrol_each(enrol, splice_add_netns_of, &all);
 	splice->control->splice = 0;
 	splice->control->reason = SHUNT_REASON_disabled;
 	splice_renew(splice);
 }
 
+/* How many sockets are in the sockhash. */
+static unsigned splice_count_members(const struct splice *splice)
+{
+	const uint32_t members = SHUNT_PAIR_MEMBER | SHUNT_PAIR_MEMBER << 1;
+	struct records *records = calloc(1, sizeof(*records));
+	const struct shunt_flow *flow;
+	unsigned n = 0;
+	int r;
+
+	if (!records)
+		return 0;
+	records->fd = loader_open_flows(splice->loader);
+	if (records->fd >= 0)
+		while ((flow = records_next(records, sizeof(*flow), &r)))
+			n += __builtin_popcount(flow->pair.flags & members);
+	records_free(records);
+	return n;
+}
+
 unsigned splice_drain(struct splice *splice)
 {
-	unsigned left = 0;
+	static const struct splice_task everybody = {.pid = SPLICE_EVERYBODY};
+	unsigned left = splice_count_members(splice);
 
-	for (size_t i = splice->n_netns; i-- > 0;) {
-		struct splice_walk walk = {};
-
-		for (unsigned tries = 0; tries < SPLICE_DRAIN_TRIES; tries++)
-			if (splice_walk(splice, &splice->netns[i], &walk) || !walk.again)
-				break;
-		left += walk.again;
+	for (unsigned tries = 0; left && tries < SPLICE_DRAIN_TRIES; tries++) {
+		splice_walk(splice, &everybody, false);
+		left = splice_count_members(splice);
 	}
 	return left;
 }

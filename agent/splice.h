@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The agent's part in splicing: looks at programs that the kernel half asks about, and passes by
- * the sockets of a network namespace where some are to be taken out, told something or let in. What
- * the kernel half can do alone it does; this makes it prompt. docs/SPLICING.md.
+ * the sockets of processes where some are to be taken out, told something or let in. What the
+ * kernel half can do alone it does; this makes it prompt. docs/SPLICING.md.
  */
 #pragma once
 
 #include <uv.h>
 
-#include "enrol.h"
 #include "loader.h"
 #include "selftest.h"
 
@@ -29,11 +28,10 @@ void splice_close(struct splice *splice);
  * `kernel`. To be followed by splice_apply(). */
 void splice_allow(struct splice *splice, const struct selftest *selftest);
 /* Puts @config in force, at start and on reload: connections that are outside the scope now go back
- * to TCP, those that are inside are looked for. @enrol: whose network namespaces there are. */
-int splice_apply(struct splice *splice, const struct config *config, const char *cgroup_root,
-		 struct enrol *enrol);
-/* From now on everything goes back to TCP, wherever cgroups are enrolled in @enrol still. */
-void splice_stop(struct splice *splice, const char *cgroup_root, struct enrol *enrol);
+ * to TCP, those that are inside are looked for. @cgroup_root: that of all cgroups there are. */
+int splice_apply(struct splice *splice, const struct config *config, const char *cgroup_root);
+/* From now on everything goes back to TCP. */
+void splice_stop(struct splice *splice);
 /* Passes by all sockets once more: nobody is left in the sockhash who can be taken out. Returns how
  * many could not be yet. */
 unsigned splice_drain(struct splice *splice);

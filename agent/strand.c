@@ -15,10 +15,10 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "log.h"
+#include "process.h"
 #include "util/cleanup.h"
 
 /* Nothing tells when the program has read: it is asked after so long, then half as often each time.
@@ -55,14 +55,13 @@ static bool strand_is(int dir_fd, const char *name, uint64_t inode)
 /* A descriptor of our own for the socket, if the process has it; -ENOENT if not. */
 static int strand_open_at(int pid, uint64_t inode)
 {
-	_cleanup_close_ int pidfd = syscall(SYS_pidfd_open, pid, 0);
 	_cleanup_(cleanup_closedir) DIR *dir = NULL;
 	struct dirent *entry;
 	char path[64];
 
 	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
 	dir = opendir(path);
-	if (pidfd < 0 || !dir)
+	if (!dir)
 		return -ENOENT;
 	while ((entry = readdir(dir))) {
 		struct stat st;
@@ -70,9 +69,9 @@ static int strand_open_at(int pid, uint64_t inode)
 
 		if (!isdigit(entry->d_name[0]) || !strand_is(dirfd(dir), entry->d_name, inode))
 			continue;
-		fd = syscall(SYS_pidfd_getfd, pidfd, atoi(entry->d_name), 0);
+		fd = process_borrow(pid, atoi(entry->d_name));
 		if (fd < 0)
-			return -errno;
+			return fd;
 		/* The number may have been given to another file meanwhile. */
 		if (!fstat(fd, &st) && st.st_ino == inode)
 			return fd;

@@ -150,6 +150,7 @@ struct mm_struct {
 };
 
 struct task_struct {
+	int pid;
 	int tgid;
 	int exit_state;
 	__u64 start_boottime;
@@ -161,6 +162,13 @@ struct seq_file;
 
 struct bpf_iter_meta {
 	struct seq_file *seq;
+};
+
+struct bpf_iter__task_file {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	__u32 fd;
+	struct file *file;
 };
 
 #pragma clang attribute pop

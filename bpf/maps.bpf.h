@@ -8,8 +8,8 @@
 
 #include "shunt/abi.h"
 
-/* Written by the agent; read by connect, sendmsg, sockops, sk_msg, the walk and the scan. Size:
- * agent. */
+/* Written by the agent; read by connect, sendmsg, sockops, sk_msg, the walk, the visit and the
+ * scan. Size: agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -18,7 +18,7 @@ struct {
 	__type(value, struct shunt_cgroup);
 } shunt_cgroups SEC(".maps");
 
-/* Written by the agent; read by connect, sendmsg, sockops, sk_msg and the walk. */
+/* Written by the agent; read by connect, sendmsg, sockops, sk_msg, the walk and the visit. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, SHUNT_MESH_SLOTS);
@@ -52,7 +52,7 @@ struct {
 	__type(value, __u64);
 } shunt_counters SEC(".maps");
 
-/* Written by connect, sendmsg, sockops, sk_msg and the walk; read by the agent. */
+/* Written by connect, sendmsg, sockops, sk_msg, the walk and the visit; read by the agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, SHUNT_STATS_ROWS);
@@ -85,8 +85,8 @@ struct {
 	__type(value, struct shunt_resolvers);
 } shunt_resolvers SEC(".maps");
 
-/* Written and read by sockops, sk_msg, the walk and the reads; read by getsockopt and the agent.
- * Size: agent. */
+/* Written and read by sockops, sk_msg, the walk, the visit and the reads; read by getsockopt and
+ * the agent. Size: agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -95,8 +95,8 @@ struct {
 	__type(value, struct shunt_pair);
 } shunt_pairs SEC(".maps");
 
-/* The ends that may be spliced. Written by sockops and the walk. Size: agent. The value is what the
- * agent may look up: a socket's cookie. */
+/* The ends that may be spliced. Written by sockops and the agent. Size: agent. The value is what
+ * the agent may look up: a socket's cookie. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SOCKHASH);
 	__uint(max_entries, 1);
@@ -112,8 +112,8 @@ struct {
 	__type(value, struct shunt_syn);
 } shunt_syns SEC(".maps");
 
-/* Written by sockops, the scan and the walk; read by sockops and the walk. What is pushed out is
- * found again. */
+/* Written by sockops, the scan and the walk; read by sockops, the walk and the visit. What is
+ * pushed out is found again. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, SHUNT_LISTENERS);
@@ -121,7 +121,7 @@ struct {
 	__type(value, struct shunt_listener);
 } shunt_listeners SEC(".maps");
 
-/* Written and read by the walk. What is pushed out waits for the next one. */
+/* Written by the walk; read by it and the visit. What is pushed out waits for the next one. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, SHUNT_SYNS);
@@ -129,7 +129,7 @@ struct {
 	__type(value, struct shunt_half);
 } shunt_halves SEC(".maps");
 
-/* Written by the agent; read by sockops, sk_msg, the walk and the scan. */
+/* Written by the agent; read by sockops, sk_msg, the walk, the visit and the scan. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -138,8 +138,8 @@ struct {
 	__type(value, __u32); /* enum shunt_program */
 } shunt_programs SEC(".maps");
 
-/* Written by the agent, but for .spilled (sockops, sk_msg, the walk) and who the agent is (the
- * scan); read by all who splice, and by who writes shunt_watch. */
+/* Written by the agent, but for .spilled (sockops, sk_msg, the walk, the visit) and who the agent
+ * is (the scan); read by all who splice, and by who writes shunt_watch. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -148,13 +148,13 @@ struct {
 	__type(value, struct shunt_control);
 } shunt_control SEC(".maps");
 
-/* Written by sockops, sk_msg, the walk, the reads and the scan; read by the agent. */
+/* Written by sockops, sk_msg, the visit, the reads and the scan; read by the agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, SHUNT_EVENTS_SIZE);
 } shunt_events SEC(".maps");
 
-/* Written by sockops, sk_msg, the walk, connect and sendmsg; read by the agent. */
+/* Written by sockops, sk_msg, the walk, the visit, connect and sendmsg; read by the agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, SHUNT_WATCH_SIZE);

@@ -32,6 +32,6 @@ int BPF_PROG(shunt_reads, struct sock *sk, int length, int flags)
 	if (pair_set(view.pair, kick) & kick)
 		return 0;
 	count(SHUNT_COUNTER_splice_drained);
-	pair_event(SHUNT_EVENT_WALK, view.me->netns, 0, 0);
+	pair_event(SHUNT_EVENT_WALK, view.me->netns, bpf_get_current_pid_tgid() >> 32, 0);
 	return 0;
 }

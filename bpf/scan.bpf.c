@@ -10,13 +10,6 @@
 
 #include "scope.bpf.h"
 
-struct bpf_iter__task_file {
-	struct bpf_iter_meta *meta;
-	struct task_struct *task;
-	__u32 fd;
-	struct file *file;
-} __attribute__((preserve_access_index));
-
 /* Whoever reads the scan is the agent. */
 static __always_inline void scan_announce(struct shunt_control *control)
 {

@@ -2,7 +2,7 @@
 /*
  * Takes the ends of a pair that went back to TCP out of the sockhash, and tells readers what
  * nothing else would. Runs where the socket's lock is held: in sockops for a segment that is sent,
- * and in the walk that the agent makes.
+ * and when the agent visits the socket.
  */
 #pragma once
 
@@ -72,9 +72,9 @@ static __always_inline void settle_take_back(const struct pair_view *view, __u32
 }
 
 /*
- * A walk has begun to let the pair in, and one end cannot be. Nothing is READY before walk_ready()
- * has taken SHUNT_PAIR_ADOPT away; who takes it away first may take out whoever is in. False:
- * somebody else was first.
+ * The agent has begun to let the pair in, and one end cannot be. Nothing is READY before
+ * visit_ready() has taken SHUNT_PAIR_ADOPT away; who takes it away first may take out whoever is
+ * in. False: somebody else was first.
  */
 static __always_inline bool settle_call_off(const struct pair_view *view)
 {
@@ -86,20 +86,13 @@ static __always_inline bool settle_call_off(const struct pair_view *view)
 }
 
 /*
- * Brings the socket as far out of the sockhash as can be proven now. Returns whether it is out.
+ * Brings both directions as far as can be proven now. Returns whether they are LEFT: the socket may
+ * be taken out, now or at any later time.
  */
-static __always_inline bool settle(const struct pair_view *view, struct tcp_sock *me)
+static __always_inline bool settle_proven(const struct pair_view *view, struct tcp_sock *me)
 {
 	struct tcp_sock *peer = tcp_at(view->peer->sock);
-	__u32 member = SHUNT_PAIR_MEMBER << view->end;
-	struct shunt_end_key key;
 
-	if (!(pair_flags(view->pair) & member))
-		return true;
-	/* A walk is about to let both in. It may not come back for long, or ever, and some kernels
-	 * do not count what a member has by TCP for a program that asks. */
-	if (pair_flags(view->pair) & SHUNT_PAIR_ADOPT)
-		return settle_unread(me) && settle_call_off(view);
 	/* The peer sent by TCP although it was ready to splice: it was not in when it began. */
 	if (settle_unread(me) && pair_state(view->peer) == SHUNT_STATE_READY &&
 	    pair_turn(view->peer, SHUNT_STATE_READY, SHUNT_STATE_LEFT))
@@ -107,20 +100,44 @@ static __always_inline bool settle(const struct pair_view *view, struct tcp_sock
 	/* … or a send() that began then was overtaken by another. What it sent may lie behind
 	 * spliced bytes, as after a spill. */
 	if (settle_unread(me) && pair_turn(view->peer, SHUNT_STATE_SPLICED, SHUNT_STATE_SPILLED))
-		pair_event(SHUNT_EVENT_SPILLED, view->me->netns, 0, 0);
+		pair_event(SHUNT_EVENT_SPILLED, view->me->netns, view->me->pid, 0);
 	settle_peer(view, me, peer);
 	if (pair_flags(view->pair) & SHUNT_PAIR_LEAVE)
 		settle_own(view, me, peer);
-	if (pair_state(view->peer) != SHUNT_STATE_LEFT || pair_state(view->me) != SHUNT_STATE_LEFT)
+	return pair_state(view->peer) == SHUNT_STATE_LEFT &&
+	       pair_state(view->me) == SHUNT_STATE_LEFT;
+}
+
+/* The socket is out of the sockhash, or is being taken out right now. */
+static __always_inline void settle_note_out(const struct pair_view *view, struct tcp_sock *me)
+{
+	count(SHUNT_COUNTER_splice_taken_out);
+	/* Some kernels did not count these bytes for a program that asked while the socket was a
+	 * member (FIONREAD): it may have turned away. */
+	if (settle_unread(me))
+		pair_set(view->pair, SHUNT_PAIR_KICK << view->end);
+}
+
+/*
+ * Brings the socket as far out of the sockhash as can be proven now. Returns whether it is out.
+ */
+static __always_inline bool settle(const struct pair_view *view, struct tcp_sock *me)
+{
+	__u32 member = SHUNT_PAIR_MEMBER << view->end;
+	struct shunt_end_key key;
+
+	if (!(pair_flags(view->pair) & member))
+		return true;
+	/* The agent is about to let both in. It may not come back for long, or ever, and some
+	 * kernels do not count what a member has by TCP for a program that asks. */
+	if (pair_flags(view->pair) & SHUNT_PAIR_ADOPT)
+		return settle_unread(me) && settle_call_off(view);
+	if (!settle_proven(view, me))
 		return false;
 	key = pair_end_key(view, view->end);
 	if (pair_clear(view->pair, member) & member) {
 		bpf_map_delete_elem(&shunt_ends, &key);
-		count(SHUNT_COUNTER_splice_taken_out);
-		/* Some kernels did not count these bytes for a program that asked while the socket
-		 * was a member (FIONREAD): it may have turned away. */
-		if (settle_unread(me))
-			pair_set(view->pair, SHUNT_PAIR_KICK << view->end);
+		settle_note_out(view, me);
 	}
 	return true;
 }

@@ -15,6 +15,7 @@
 #include "sendmsg.bpf.c"
 #include "sockops.bpf.c"
 #include "splice.bpf.c"
+#include "visit.bpf.c"
 #include "walk.bpf.c"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -329,7 +329,7 @@ static __always_inline void sockops_pair_up(struct bpf_sock_ops *ctx, const stru
 	count(SHUNT_COUNTER_splice_paired);
 	pair_watch(view, SHUNT_NOTICE_paired, SHUNT_ENDS);
 	if (pair->listener) /* what its listener accepts is to be seen */
-		pair_event(SHUNT_EVENT_WALK, view->me->netns, 0, 0);
+		pair_event(SHUNT_EVENT_WALK, view->peer->netns, view->peer->pid, 0);
 }
 
 /*
@@ -340,17 +340,13 @@ static __always_inline void sockops_pair_up(struct bpf_sock_ops *ctx, const stru
 static __always_inline void sockops_tell_opened(const struct pair_view *view)
 {
 	struct shunt_control *control = pair_control();
-	__u32 netns = view->peer->netns;
-	__u32 *told;
 
 	if (view->pair->reason == SHUNT_REASON_unknown_program)
-		pair_event(SHUNT_EVENT_LEFT, netns, 0, 0);
-	if (view->pair->reason != SHUNT_REASON_blocking || !control)
+		pair_event(SHUNT_EVENT_LEFT, view->peer->netns, view->peer->pid, 0);
+	if (view->pair->reason != SHUNT_REASON_blocking || !control ||
+	    *(volatile __u32 *)&control->opened || __sync_lock_test_and_set(&control->opened, 1))
 		return;
-	told = &control->opened[netns % SHUNT_OPENED];
-	if (*(volatile __u32 *)told == netns || __sync_lock_test_and_set(told, netns) == netns)
-		return;
-	pair_event(SHUNT_EVENT_OPENED, netns, 0, 0);
+	pair_event(SHUNT_EVENT_OPENED, view->peer->netns, 0, 0);
 }
 
 static __always_inline void sockops_server(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
@@ -409,8 +405,8 @@ static __always_inline void sockops_tell_closed(const struct pair_view *view, st
 
 /*
  * The connection is over, and its program may still read what it sent nothing for: it had ended its
- * own direction before. The socket is in no table any more that a walk passes by, and sends nothing
- * that sockops would see. So it comes out of the sockhash here (the kernel wakes its program next,
+ * own direction before. The walk passes it by, since it is in TCP_CLOSE, and it sends nothing that
+ * sockops would see. So it comes out of the sockhash here (the kernel wakes its program next,
  * tcp_done()), or if spliced bytes wait before those of TCP, by the agent, once they are read.
  */
 static __always_inline void sockops_strand(const struct pair_view *view, struct tcp_sock *tp)
@@ -510,7 +506,7 @@ static __always_inline void sockops_probe_stop(struct bpf_sock_ops *ctx,
 	bpf_setsockopt(ctx, SOL_TCP, TCP_KEEPINTVL, &view->me->keep_interval, sizeof(int));
 }
 
-/* An edge without a byte: see walk_kick(). */
+/* An edge without a byte: see visit_kick(). */
 static __always_inline void sockops_kick(struct bpf_sock_ops *ctx, const struct pair_view *view,
 					 struct tcp_sock *tp)
 {

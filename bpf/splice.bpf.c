@@ -132,9 +132,9 @@ static __always_inline void splice_account(const struct pair_view *view, __u32 s
 /* Both ends are to be passed by. */
 static __always_inline void splice_tell(const struct pair_view *view, __u32 kind)
 {
-	pair_event(kind, view->peer->netns, 0, 0);
-	if (view->me->netns != view->peer->netns)
-		pair_event(kind, view->me->netns, 0, 0);
+	pair_event(kind, view->peer->netns, view->peer->pid, 0);
+	if (view->me->pid != view->peer->pid)
+		pair_event(kind, view->me->netns, view->me->pid, 0);
 }
 
 /* Carries out a change of state; false: somebody else changed it first. */

@@ -49,7 +49,6 @@
 #define SHUNT_SYNS	    16384  /* SYNs remembered until the handshake is over */
 #define SHUNT_LISTENERS	    16384  /* listeners whose program is known */
 #define SHUNT_PROGRAMS_MAX  16384  /* executables classified */
-#define SHUNT_OPENED	    8	   /* namespaces remembered that OPENED was told of */
 #define SHUNT_EVENTS_SIZE   262144 /* bytes in the ring buffer for the agent's own work … */
 #define SHUNT_WATCH_SIZE    1048576 /* … and in the one for who watches */
 #define SHUNT_NOTICES_RATE  1000    /* events of one kind told on one CPU, in a second … */
@@ -408,7 +407,7 @@ struct shunt_end {
 	__u32 keep_idle;    /* what the program has set, while .flags says PROBED; in s */
 	__u32 keep_interval;
 	__u32 backlog; /* messages spliced since its peer's queue was seen empty */
-	__u32 pad;
+	__u32 walked;  /* by the walk with this number */
 	__u64 run_bytes;
 	__u64 run_began; /* CLOCK_MONOTONIC, in ns */
 };
@@ -419,7 +418,7 @@ enum shunt_pair_flags {
 	SHUNT_PAIR_CLOSED = 1 << 2,	/* << end: that end is closed */
 	SHUNT_PAIR_MEMBER = 1 << 4,	/* << end: that end is in the sockhash */
 	SHUNT_PAIR_LEAVE = 1 << 6,	/* back to TCP at the next empty moment, for .reason */
-	SHUNT_PAIR_ADOPT = 1 << 7,	/* the walk is to take both ends in (again) */
+	SHUNT_PAIR_ADOPT = 1 << 7,	/* both ends are to be let in (again) */
 	SHUNT_PAIR_KICK = 1 << 8,	/* << end: that reader is owed an edge */
 	SHUNT_PAIR_PROBED = 1 << 10,	/* << end: Shunt has switched keep-alive on for it */
 	SHUNT_PAIR_SIDECAR = 1 << 12,	/* one end is a sidecar, whatever its cgroup says */
@@ -486,10 +485,52 @@ struct shunt_half {
 	__u32 pad;
 };
 
-/* What the walk says to who reads it, a byte for each socket that is not done with. */
+/* What the walk says to who reads it, of a socket that is not done with: struct shunt_stop. */
 enum shunt_walk {
-	SHUNT_WALK_AGAIN = '!', /* at once: it is to be taken out or let in */
-	SHUNT_WALK_LATER = '.', /* it may want to be let in one day, by what it has sent */
+	SHUNT_WALK_VISIT, /* now: SHUNT_VISIT_LOOK */
+	SHUNT_WALK_ADOPT, /* now, with the other end of its pair: it may be let in */
+	SHUNT_WALK_JOIN,  /* now, with the other end: they are no pair yet */
+	SHUNT_WALK_AGAIN, /* soon: it is not accepted yet */
+	SHUNT_WALK_SLEEP, /* now: SHUNT_VISIT_SLEEP */
+	SHUNT_WALK_LATER, /* it may want to be let in one day, by what it has sent */
+	SHUNT_WALK_MAX,
+};
+
+struct shunt_stop {
+	struct shunt_end_key end;
+	__u32 what;   /* enum shunt_walk */
+	__u32 pid;    /* of a process that has it open … */
+	__u32 thread; /* … in this thread: the first of them may have ended … */
+	__u32 fd;     /* … under this number */
+	__u32 reserved;
+	__u64 cgroup;
+};
+_Static_assert(sizeof(struct shunt_stop) == 40, "ABI");
+
+/*
+ * A visit: setsockopt(fd, SHUNT_VISIT_LEVEL, enum shunt_visit, struct shunt_end_key) by the agent,
+ * while bpf/visit.bpf.c is attached to the socket's cgroup. No protocol has this level: without
+ * the program it is refused. The answer is in visit_answer.
+ */
+#define SHUNT_VISIT_LEVEL 0x53680000
+enum shunt_visit {
+	SHUNT_VISIT_LOOK,      /* what is there to do? */
+	SHUNT_VISIT_OUT,       /* it was taken out of the sockhash */
+	SHUNT_VISIT_ASK,       /* may it be let in? */
+	SHUNT_VISIT_IN,	       /* it was let in … */
+	SHUNT_VISIT_IN_BOTH,   /* … and the other end, which has been told */
+	SHUNT_VISIT_BACK,      /* it is out: one of them could not be let in */
+	SHUNT_VISIT_JOIN,      /* tell when you are closed … */
+	SHUNT_VISIT_JOIN_BOTH, /* … as the other end does: you are a pair */
+	SHUNT_VISIT_SLEEP,     /* tell when you send again */
+};
+
+enum shunt_visit_answer {
+	SHUNT_VISIT_NONE, /* it is not the socket, or not in a state for it */
+	SHUNT_VISIT_DONE,
+	SHUNT_VISIT_TAKE_OUT,
+	SHUNT_VISIT_LET_IN,
+	SHUNT_VISIT_COME_BACK, /* soon: it cannot be finished now */
 };
 
 /* shunt_programs: executable -> what is known of it. Written by the agent. */
@@ -514,19 +555,17 @@ struct shunt_control {
 	__u32 discover;	  /* the walk looks for connections older than the agent */
 	__u32 announce;	  /* the scan is to note who reads it as the agent */
 	__u32 watch;	  /* somebody listens to shunt_watch */
-	/* Network namespaces of which OPENED was told since the agent looked last, at their number
-	 * modulo the size; written by sockops, cleared by the agent. */
-	__u32 opened[SHUNT_OPENED];
-	__u32 pad;
+	__u32 opened;	  /* OPENED was told since the agent looked last; it clears it */
 };
 
 /* shunt_events: what the agent is asked to do, through a ring buffer. */
 enum shunt_event_kind {
 	SHUNT_EVENT_PROGRAM,  /* look at this executable: .program, .pid */
 	SHUNT_EVENT_LISTENER, /* nobody knows whose a listener is: scan */
-	SHUNT_EVENT_WALK, /* pass by the sockets of .netns: somebody is to be taken out or kicked */
-	SHUNT_EVENT_SPILLED,  /* watch the readers until .spilled of shunt_control is 0 again */
-	SHUNT_EVENT_LEFT,     /* a pair left, and may alternate again one day: .netns */
+	SHUNT_EVENT_WALK,     /* pass by the sockets of .pid: one is to be taken out or kicked */
+	SHUNT_EVENT_SPILLED,  /* watch the readers until .spilled of shunt_control is 0 again: .pid
+			       */
+	SHUNT_EVENT_LEFT,     /* a pair left, and may alternate again one day: .pid */
 	SHUNT_EVENT_STRANDED, /* a reader has bytes in both queues and its connection is over: .end,
 			       * .inode, .unread, .pid */
 	SHUNT_EVENT_AWAKE,    /* an end that was ASLEEP sends: .netns */

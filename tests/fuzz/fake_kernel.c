@@ -30,6 +30,8 @@ static struct maps maps = {.cgroups_max = 64, .control = -1};
 /* The maps take everything, and hold nothing. */
 int __wrap_maps_put_cgroup(const struct maps *m, uint64_t id, const struct shunt_cgroup *entry);
 int __wrap_maps_del_cgroup(const struct maps *m, uint64_t id);
+int __wrap_maps_del_end(const struct maps *m, const struct shunt_end_key *end);
+int __wrap_maps_put_end(const struct maps *m, const struct shunt_end_key *end, int fd);
 int __wrap_maps_read(int map, struct table *table);
 int __wrap_maps_write(int map, const struct table *table);
 int __wrap_maps_remove(int map, const struct table *table);
@@ -46,13 +48,14 @@ size_t __wrap_loader_drains(const struct loader *loader);
 void __wrap_loader_each_link(struct loader *loader, void (*visit)(void *user, uint64_t cgroup, const char *program), void *user);
 int __wrap_loader_open_flows(const struct loader *loader);
 int __wrap_loader_open_users(const struct loader *loader);
-int __wrap_loader_open_walk(const struct loader *loader);
+const struct loader_visit *__wrap_loader_visits(const struct loader *loader);
 int __wrap_loader_open_scan(const struct loader *loader);
+int __wrap_loader_visit_attach(const struct loader_visit *visit, int cgroup);
+int __wrap_loader_visit_walk(const struct loader_visit *visit, uint32_t pid, bool everybody);
 int __wrap_loader_watch_reads(struct loader *loader);
 void __wrap_loader_unwatch_reads(struct loader *loader);
 /* Other processes. */
-int __wrap_netns_open(uint32_t inum, uint32_t pid_hint);
-int __wrap_netns_enter_and(int ns_fd, int (*call)(void *arg), void *arg);
+int __wrap_process_borrow(pid_t pid, int fd);
 int __wrap_program_classify(uint32_t pid, const struct config *config, enum shunt_program *ret, char **ret_path);
 int __wrap_process_comm(pid_t pid, char *ret, size_t size);
 int __wrap_process_read(pid_t pid, struct process *ret);
@@ -70,6 +73,16 @@ int __wrap_maps_put_cgroup(const struct maps *m, uint64_t id, const struct shunt
 }
 
 int __wrap_maps_del_cgroup(const struct maps *m, uint64_t id)
+{
+	return 0;
+}
+
+int __wrap_maps_del_end(const struct maps *m, const struct shunt_end_key *end)
+{
+	return 0;
+}
+
+int __wrap_maps_put_end(const struct maps *m, const struct shunt_end_key *end, int fd)
 {
 	return 0;
 }
@@ -155,7 +168,24 @@ int __wrap_loader_open_users(const struct loader *loader)
 	return fuzz_file(fake_kernel.data, fake_kernel.size);
 }
 
-int __wrap_loader_open_walk(const struct loader *loader)
+const struct loader_visit *__wrap_loader_visits(const struct loader *loader)
+{
+	static __u32 number, everybody, answer;
+	static const struct loader_visit visit = {
+		.number = &number,
+		.everybody = &everybody,
+		.answer = &answer,
+	};
+
+	return &visit;
+}
+
+int __wrap_loader_visit_attach(const struct loader_visit *visit, int cgroup)
+{
+	return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+int __wrap_loader_visit_walk(const struct loader_visit *visit, uint32_t pid, bool everybody)
 {
 	return fuzz_file(fake_kernel.data, fake_kernel.size);
 }
@@ -175,14 +205,9 @@ void __wrap_loader_unwatch_reads(struct loader *loader)
 }
 
 /* Some are gone. */
-int __wrap_netns_open(uint32_t inum, uint32_t pid_hint)
+int __wrap_process_borrow(pid_t pid, int fd)
 {
-	return inum & 1 ? -ENOENT : open("/dev/null", O_RDONLY | O_CLOEXEC);
-}
-
-int __wrap_netns_enter_and(int ns_fd, int (*call)(void *arg), void *arg)
-{
-	return call(arg);
+	return fd & 1 ? -ENOENT : open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
 int __wrap_program_classify(uint32_t pid, const struct config *config, enum shunt_program *ret,

@@ -84,7 +84,7 @@ static struct splice *start(void)
 	for (int i = 0; i < SELFTEST_MAX; i++)
 		agent->selftest.outcome[i] = SELFTEST_PASSED;
 	splice_allow(splice, &agent->selftest);
-	fuzz_check(!splice_apply(splice, agent->config, agent->cgroup_root, agent->enrol));
+	fuzz_check(!splice_apply(splice, agent->config, agent->cgroup_root));
 	return splice;
 }
 
@@ -103,7 +103,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	fuzz_check(write(bell, &ring, sizeof(ring)) == sizeof(ring));
 	for (int i = 0; i < TURNS; i++)
 		fake_agent_turn();
-	splice_stop(splice, fake_agent()->cgroup_root, fake_agent()->enrol);
+	splice_stop(splice);
 	splice_drain(splice);
 	splice_close(splice);
 	for (int i = 0; i < TURNS; i++)

@@ -227,6 +227,29 @@ def original_dst(sock, level=socket.IPPROTO_IP):
     return socket.inet_ntop(family, name[address]), int.from_bytes(name[2:4], "big")
 
 
+@contextlib.contextmanager
+def injected(agent, *injections):
+    """System calls of the agent fail: strace(1) has the syntax."""
+    pid = agent.process.pid
+    calls = ",".join(injection.split(":")[0] for injection in injections)
+    tracer = subprocess.Popen(
+        ["strace", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-p", str(pid),
+         *(word for injection in injections for word in ("-e", f"inject={injection}"))],
+        stdin=subprocess.DEVNULL)
+
+    def is_traced():
+        with open(f"/proc/{pid}/status", encoding="ascii") as status:
+            return f"TracerPid:\t{tracer.pid}" in status.read()
+    try:
+        wait_until(is_traced, "strace has the agent")
+        yield
+    finally:
+        tracer.send_signal(signal.SIGINT)
+        tracer.wait(DEADLINE)
+    if agent.process.poll() is not None:
+        raise AssertionError(f"the agent ended: {agent.read_log()}")
+
+
 class Case(unittest.TestCase):
     maxDiff = None
     world = None

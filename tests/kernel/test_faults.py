@@ -15,7 +15,7 @@ import struct
 import subprocess
 import time
 
-from case import FAR4, PORT, TCP4, Case, Refused, attempt, main, original_dst
+from case import FAR4, PORT, TCP4, Case, Refused, attempt, injected, main, original_dst
 from sandbox import DEADLINE, Cgroup, Place, check, libc, wait_until
 from splice_case import SpliceCase
 
@@ -41,29 +41,6 @@ def all_links():
 
 def bpf(command, attributes):
     return check(libc.syscall(SYS_BPF, command, ctypes.c_char_p(attributes), len(attributes)))
-
-
-@contextlib.contextmanager
-def injected(agent, *injections):
-    """System calls of the agent fail: strace(1) has the syntax."""
-    pid = agent.process.pid
-    calls = ",".join(injection.split(":")[0] for injection in injections)
-    tracer = subprocess.Popen(
-        ["strace", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-p", str(pid),
-         *(word for injection in injections for word in ("-e", f"inject={injection}"))],
-        stdin=subprocess.DEVNULL)
-
-    def is_traced():
-        with open(f"/proc/{pid}/status", encoding="ascii") as status:
-            return f"TracerPid:\t{tracer.pid}" in status.read()
-    try:
-        wait_until(is_traced, "strace has the agent")
-        yield
-    finally:
-        tracer.send_signal(signal.SIGINT)
-        tracer.wait(DEADLINE)
-    if agent.process.poll() is not None:
-        raise AssertionError(f"the agent ended: {agent.read_log()}")
 
 
 def without_handles(found):
@@ -689,14 +666,15 @@ class Splicing(SpliceCase):
         self.converse_until(client, server, lambda: self.members() == 2, "it is spliced")
         os.close(full.fd)
 
-    def test_namespaces_cannot_be_entered(self):
+    def test_sockets_cannot_be_visited(self):
+        """They come out by what they send."""
         client, server = self.pair()
         self.converse_until(client, server, lambda: self.members() == 2, "it is spliced")
-        with injected(self.agent, "setns:error=ENOMEM"):
+        with injected(self.agent, "pidfd_getfd:error=EPERM"):
             self.agent.reload(**self.mesh | {"splice": "off"})
-            self.converse_until(client, server, lambda: "cannot be passed by" in self.log(),
-                                "it is told")
-        self.converse_until(client, server, lambda: self.members() == 0, "both ends are out")
+            wait_until(lambda: "cannot be visited: Operation not permitted" in self.log(),
+                       "it is told")
+            self.converse_until(client, server, lambda: self.members() == 0, "both ends are out")
         self.agent.reload(**self.mesh)
 
 

@@ -6,12 +6,15 @@ and with system calls that fail.
 Nothing may be lost, no file descriptor left open, and no memory read or written that is not its
 own.
 """
+import contextlib
 import os
+import socket
+import struct
 import subprocess
+import threading
 
-from case import FAR4, Agent, OwnAgentCase, main
-from sandbox import die_with_parent, wait_until
-from test_faults import injected
+from case import FAR4, Agent, OwnAgentCase, injected, main
+from sandbox import check, die_with_parent, libc, wait_until
 
 RELOADS = 1000
 SUPPRESSIONS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "valgrind.suppressions")
@@ -22,6 +25,46 @@ CHANGES = [
     {"splice": "sidecar", "exclude_uids": "7, 8", "include_ports": "1-1024"},
     {"splice": "netns", "sidecar_uids": "1337", "on_sidecar_down": "bypass"},
 ]
+SYS_PIDFD_OPEN, SYS_PIDFD_GETFD = 434, 438
+PIDFD_THREAD = os.O_EXCL
+
+
+class Lender:
+    """Does for the agent what its valgrind may not know: pidfd_open() and pidfd_getfd()."""
+
+    def __init__(self, path):
+        self.path = path
+        self.lent = 0
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.listener.bind(path)
+        self.listener.listen()
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
+
+    def serve(self):
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                with self.listener.accept()[0] as client:
+                    self.answer(client)
+
+    def answer(self, client):
+        thread, number = struct.unpack("ii", client.recv(8))
+        files = []
+        try:
+            files.append(check(libc.syscall(SYS_PIDFD_OPEN, thread, PIDFD_THREAD)))
+            files.append(check(libc.syscall(SYS_PIDFD_GETFD, files[0], number, 0)))
+            self.lent += 1
+            socket.send_fds(client, [struct.pack("i", 0)], files[1:])
+        except OSError as e:
+            client.send(struct.pack("i", e.errno))
+        finally:
+            for fd in files:
+                os.close(fd)
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
+        self.listener.close()
 
 
 class Watched(Agent):
@@ -31,6 +74,7 @@ class Watched(Agent):
         super().__init__(world)
         self.pins += "-watched"
         self.report = f"{world.directory}/valgrind"
+        self.lender = Lender(f"{world.directory}/lender")
 
     def spawn(self):
         def prepare():
@@ -44,7 +88,9 @@ class Watched(Agent):
                  "--errors-for-leak-kinds=definite,indirect", "--error-exitcode=99",
                  "--child-silent-after-fork=yes", f"--log-file={self.report}",
                  f"{self.world.build}/agent/shuntd", "-c", self.config],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=prepare)
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=prepare,
+                env=os.environ | {"LD_PRELOAD": f"{self.world.build}/tests/shunt-lend.so",
+                                  "SHUNT_LENDER": self.lender.path})
 
     def files(self):
         """How many file descriptors it has open."""
@@ -61,6 +107,7 @@ class Leaks(OwnAgentCase):
 
     def tearDown(self):
         """There is no agent to ask."""
+        self.agent.lender.close()
 
     def ask_everything(self):
         app = self.world.app.cgroup.path

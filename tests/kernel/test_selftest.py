@@ -6,7 +6,8 @@ import os
 from case import FAR4, TCP4, UNLOADABLE, Agent, OwnAgentCase, main
 
 NOBODY = 999999999  # no process has such a number
-NEEDED = {"pair", "charge", "fionread", "eof", "shutdown", "bound", "order", "kick", "leave"}
+NEEDED = {"borrow", "pair", "charge", "fionread", "eof", "shutdown", "bound", "order", "kick",
+          "leave"}
 
 
 class OwnAgent(Agent):
@@ -110,6 +111,19 @@ class Selftest(OwnAgentCase):
         self.limit_cgroups("max")
         self.agent.reload(splice="node")
         self.assert_passed()
+
+    def test_nothing_can_be_borrowed(self):
+        """… as where a security module keeps processes from each other."""
+        self.addCleanup(self.agent.environment.clear)
+        self.agent.environment.update({
+            "LD_PRELOAD": f"{self.world.build}/tests/libshunt-withhold.so",
+            "SHUNT_WITHHOLD": "pidfd_getfd"})
+        self.start(splice="node")
+        self.leave_out_where_it_is_not_made()
+        self.assertEqual(self.outcomes().pop("borrow"), "failed")
+        status = self.agent.ask("status")
+        self.assertEqual(status["splice"], "kernel")
+        self.assertIn("failed in the self-test: borrow (", status["splice_lacks"])
 
     def test_what_a_killed_agent_left_goes(self):
         left = f"{self.world.cgroup.directory}/shunt-selftest-"

@@ -3,13 +3,18 @@
 """Which connections are spliced, and that they leave, spill and come back without a byte lost."""
 import contextlib
 import errno
+import json
+import os
+import re
 import select
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import termios
 
-from case import FAR4, FAR6, POD4, SOON, attempt, main
+from case import FAR4, FAR6, POD4, SOON, attempt, injected, main
 from sandbox import DEADLINE, Place, check, libc, wait_until
 from semantics import RESET, SIOCOUTQ, await_event, fill, pattern, poll, queue, read, read_pattern, send, \
     state, write
@@ -411,6 +416,176 @@ class Leaving(SpliceCase):
         after = self.agent.counters()
         moved = {name: after[name] - before[name] for name in after}
         self.assertEqual((moved["splice_bytes"], moved["splice_plain_no_agent"]), (40_000, 1))
+
+
+def files_of(pid):
+    """What it has open, as /proc names it."""
+    names = []
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            names.append(os.readlink(f"/proc/{pid}/fd/{number}"))
+    return names
+
+
+SYS_EXIT = {"x86_64": 60, "aarch64": 93}[os.uname().machine]  # of this thread alone
+SERVER_AT = 8  # in struct shunt_end_key: is it the server's end?
+
+
+class Visits(SpliceCase):
+    """What the agent does to the sockets of others, and by which programs."""
+    LEVEL = 0x53680000  # SHUNT_VISIT_LEVEL
+    ENDS = 2
+
+    def setUp(self):
+        super().setUp()
+        self.addCleanup(self.agent.reload, **self.mesh)
+
+    def leave(self):
+        self.agent.reload(**self.mesh | {"splice": "off"})
+
+    def attached(self):
+        """The programs at the sockets' cgroup that see each option."""
+        cgroup = self.world.app.cgroup.directory
+        shown = subprocess.run(["bpftool", "-j", "cgroup", "show", cgroup], check=False,
+                               stdout=subprocess.PIPE).stdout
+        return [program for program in json.loads(shown or "[]")
+                if program["attach_type"] in ("cgroup_setsockopt", "setsockopt")]
+
+    def test_idle_sockets_are_taken_out(self):
+        self.open()
+        self.assertEqual(self.members(), self.ENDS)
+        with self.moving(splice_taken_out=self.ENDS):
+            self.leave()
+
+    def test_nothing_stays_attached(self):
+        client, server = self.open()
+        self.leave()
+        wait_until(lambda: self.members() == 0, "both ends are out")
+        client.close()
+        server.close()
+        wait_until(lambda: self.attached() == [], "nobody is visited any more")
+
+    def test_sockets_of_two_processes(self):
+        client, server = self.open()
+        other = subprocess.Popen(["sleep", "infinity"],
+                                 pass_fds=[client.fileno(), server.fileno()])
+        self.addCleanup(other.wait)
+        self.addCleanup(other.kill)
+        with self.moving(splice_taken_out=self.ENDS):
+            self.leave()
+        self.converse(client, server)
+
+    def test_program_whose_first_thread_has_ended(self):
+        """Others of its threads have the sockets, under its number still."""
+        client, server = self.open()
+        code = ("import ctypes, threading, time\n"
+                "threading.Thread(target=time.sleep, args=(10_000,)).start()\n"
+                f"ctypes.CDLL(None).syscall({SYS_EXIT}, 0)")
+        program = subprocess.Popen([sys.executable, "-c", code],
+                                   pass_fds=[client.fileno(), server.fileno()])
+        self.addCleanup(program.wait)
+        self.addCleanup(program.kill)
+
+        def has_ended():
+            with open(f"/proc/{program.pid}/task/{program.pid}/stat", encoding="utf-8") as stat:
+                return stat.read().rpartition(")")[2].split()[0] == "Z"
+        wait_until(has_ended, "the first thread has ended")
+        client.close()
+        server.close()
+        with self.moving(splice_taken_out=self.ENDS):
+            self.leave()
+
+    def test_stray_member(self):
+        """An agent was killed in the instant in which it let a socket in that called it off."""
+        client, server = self.open()
+        ends = [bytes(int(byte, 0) for byte in entry["key"]) for entry in self.dump("shunt_ends")]
+        self.leave()
+        wait_until(lambda: self.members() == 0, "both ends are out")
+        self.agent.reload(**self.mesh)
+        reader = self.keep(select.epoll())
+        reader.register(server, select.EPOLLIN | select.EPOLLET)
+        self.agent.process.kill()
+        self.agent.process.wait()
+        for sock in client, server:
+            for end in ends:
+                if end[SERVER_AT] == (sock is server):
+                    self.insert(end, sock)
+        self.assertEqual(self.members(), self.ENDS)
+        write(client, pattern(3000))
+        self.assertTrue(reader.poll(SOON))
+        self.agent.start()
+        wait_until(lambda: self.members() == 0, "both ends are out")
+        self.assertTrue(reader.poll(SOON))
+        self.assertEqual(queue(server, termios.FIONREAD), 3000)
+        self.assertEqual(read_pattern(server, 3000), "right")
+
+    def insert(self, end, sock):
+        def words(value):
+            return ["hex", *(f"{byte:02x}" for byte in value)]
+        subprocess.run(
+            ["bpftool", "map", "update", "pinned", self.agent.pin("shunt_ends"),
+             "key", *words(end), "value", *words(struct.pack("<Q", sock.fileno()))],
+            pass_fds=[sock.fileno()], check=True)
+
+    def test_sockets_that_linger(self):
+        client, server = self.open()
+        for sock in client, server:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 100))
+        with self.moving(splice_taken_out=self.ENDS):
+            self.leave()
+        self.converse(client, server)
+
+    def test_close_of_one_that_lingers_while_it_is_visited(self):
+        """Then it is the agent that closes it last; it does not wait for the peer to read."""
+        client, server = self.open()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 10_000))
+        written = fill(client)
+        name = f"socket:[{os.fstat(client.fileno()).st_ino}]"
+        agent = self.agent.process.pid
+
+        def is_held():
+            """Is it borrowed? The agent stands still then."""
+            if name not in files_of(agent):
+                return False
+            os.kill(agent, signal.SIGSTOP)
+            if name in files_of(agent):
+                return True
+            os.kill(agent, signal.SIGCONT)
+            return False
+        with injected(self.agent, "setsockopt:delay_exit=300000"):
+            self.leave()
+            wait_until(is_held, "it is being visited")
+            client.close()
+            os.kill(agent, signal.SIGCONT)
+            self.agent.ask("status")
+        self.assertEqual(read_pattern(server, written), "right")
+
+    def test_others_cannot_visit(self):
+        client, _ = self.open()
+        self.leave()
+        wait_until(lambda: self.members() == 0, "both ends are out")
+        for step in range(16):
+            self.assertEqual(attempt(client.setsockopt, self.LEVEL, step, bytes(12)),
+                             "ENOPROTOOPT")
+
+    def test_no_program_iterates_over_tcp(self):
+        """Kernels before the fix of CVE-2026-74714 are harmed by that."""
+        self.open()
+        self.leave()
+        shown = subprocess.run(["bpftool", "-j", "link", "show"], check=True,
+                               stdout=subprocess.PIPE).stdout
+        own = {int(number) for path in self.fdinfo() for number in
+               re.findall(r"^link_id:\t(\d+)$", path, re.MULTILINE)}
+        links = [link for link in json.loads(shown) if link["id"] in own]
+        self.assertIn("task_file", [link.get("target_name") for link in links])
+        self.assertNotIn("tcp", [link.get("target_name") for link in links])
+
+    def fdinfo(self):
+        directory = f"/proc/{self.agent.process.pid}/fdinfo"
+        for name in os.listdir(directory):
+            with contextlib.suppress(FileNotFoundError), \
+                    open(f"{directory}/{name}", encoding="ascii") as info:
+                yield info.read()
 
 
 class EdgeReader:

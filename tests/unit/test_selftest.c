@@ -51,7 +51,7 @@ static void test_not_made(void **state)
 	struct selftest selftest = {};
 
 	(void)state;
-	expect(&selftest, "not come to: pair (");
+	expect(&selftest, "not come to: borrow (");
 }
 
 static void test_each_that_is_needed(void **state)
@@ -73,7 +73,7 @@ static void test_what_is_needed(void **state)
 	struct selftest selftest = all(SELFTEST_FAILED);
 
 	(void)state;
-	for (int i = SELFTEST_pair; i <= SELFTEST_leave; i++)
+	for (int i = SELFTEST_borrow; i <= SELFTEST_leave; i++)
 		selftest.outcome[i] = SELFTEST_PASSED;
 	expect(&selftest, NULL);
 }

@@ -236,7 +236,8 @@ enum guard {
 	GUARD_PEER_USERS = 1 << 10, /* settle_peer(): the same … */
 	GUARD_PEER_EMPTY = 1 << 11, /* … */
 	GUARD_PEER_KICK = 1 << 12,  /* … and who comes to the boundary is kicked */
-	GUARD_WALK_KICK = 1 << 13,  /* walk_pass(): also while it is SPILLED */
+	GUARD_VISIT_KICK = 1 << 13, /* visit_look(): also while it is SPILLED */
+	GUARD_IN_TURN = 1 << 14,    /* the agent lets nobody in whom it is taking out */
 	GUARD_OUT_KICK = 1 << 15,   /* settle(): one that was taken out: FIONREAD may have lied */
 	GUARD_STRAY = 1 << 16,	    /* settle(): a send() from before it was let in spills */
 	GUARD_PROBE = 1 << 17, /* sockops_transmit(): without an agent, keep-alive's timer … */
@@ -280,6 +281,7 @@ struct scenario {
 	bool shuts;	/* the writer calls shutdown() at any time */
 	bool big;	/* the second writer's messages are larger than may be queued */
 	bool back;	/* the other direction's bytes stay unread */
+	bool out;	/* it begins outside */
 	bool passes;	/* either socket sends by TCP for reasons of its own */
 };
 
@@ -303,7 +305,7 @@ enum reader_step {
 enum settle_step {
 	SETTLE_NONE,
 	SETTLE_TRANSMIT, /* in sockops, or … */
-	SETTLE_WALK,	 /* … in the walk: settle_peer() has looked, and R's lock is held */
+	SETTLE_VISIT,	 /* … in a visit: settle_peer() has looked, and R's lock is held */
 };
 
 enum flag {
@@ -322,11 +324,13 @@ enum flag {
 	ADOPTED = 1 << 12,
 	ADOPTING = 1 << 13,
 	VETOED = 1 << 14,
+	OUT_DUE = 1 << 15,  /* a visit has found that R may be taken out … */
+	OUT_DONE = 1 << 16, /* … and the agent has, and is to say so in another visit */
 };
 
 /* One moment. W is the writer's socket, R the reader's. Compared as memory: no padding. */
 struct moment {
-	uint16_t flags;
+	uint32_t flags;
 	uint8_t state;
 	uint8_t queue[MESSAGES]; /* spliced to R, unread */
 	uint8_t n_queue;
@@ -708,6 +712,12 @@ static uint8_t reader_next(const struct model *m, const struct moment *now)
 	}
 }
 
+/* Is R in the sockhash? Its flag may outlast that. */
+static bool is_in(const struct moment *now)
+{
+	return now->flags & MEMBER_R && !(now->flags & OUT_DONE);
+}
+
 static void reader_step(struct model *m, const struct moment *from)
 {
 	struct moment now = *from;
@@ -734,7 +744,7 @@ static void reader_step(struct model *m, const struct moment *from)
 		break;
 	default:
 		/* Some kernels do not count TCP's bytes of a member. */
-		readable = now.n_queue || (unread(&now) && !(now.flags & MEMBER_R));
+		readable = now.n_queue || (unread(&now) && !is_in(&now));
 		now.reader = readable ? READER_AWAKE : READER_ASLEEP;
 	}
 	will(m, &now);
@@ -748,9 +758,9 @@ static void settle_begin(struct model *m, const struct moment *from, uint8_t whe
 	if (now.settling)
 		return;
 	now.settling = where;
-	if (where == SETTLE_WALK) {
+	if (where == SETTLE_VISIT) {
 		now.flags &= ~WALK;
-		if (now.state == SHUNT_STATE_SPILLED && has(m, GUARD_WALK_KICK))
+		if (now.state == SHUNT_STATE_SPILLED && has(m, GUARD_VISIT_KICK))
 			now.flags |= KICK;
 	} else {
 		now.flags &= ~TRANSMIT;
@@ -774,6 +784,16 @@ static void settle_begin(struct model *m, const struct moment *from, uint8_t whe
 		may(m, &now);
 }
 
+/* R leaves the sockhash, with what is queued for it. */
+static void drop_r(struct model *m, const struct moment *now)
+{
+	for (int i = 0; i < WRITERS; i++)
+		if (now->step[i] == WRITER_PENDING)
+			violate(m, LOSS);
+	if (now->n_queue)
+		violate(m, LOSS);
+}
+
 /* settle(): @member goes, if it can. Returns whether it is out. */
 static bool settle_out(struct model *m, struct moment *now, uint16_t member)
 {
@@ -791,11 +811,8 @@ static bool settle_out(struct model *m, struct moment *now, uint16_t member)
 	now->flags &= ~member;
 	if (member == MEMBER_W)
 		return true;
-	for (int i = 0; i < WRITERS; i++)
-		if (now->step[i] == WRITER_PENDING)
-			violate(m, LOSS);
-	if (now->n_queue)
-		violate(m, LOSS);
+	if (!(now->flags & OUT_DONE))
+		drop_r(m, now);
 	if (unread(now) && has(m, GUARD_OUT_KICK))
 		now->flags |= KICK;
 	return true;
@@ -811,17 +828,23 @@ static void settle_kick(struct moment *now)
 		now->flags |= EDGE;
 }
 
-/* The rest of settle(), and of sockops_transmit() or walk_pass(). */
+/* The rest of settle(), and of sockops_transmit() or visit_look(). */
 static void settle_end(struct model *m, const struct moment *from)
 {
 	struct moment now = *from;
-	bool walk = now.settling == SETTLE_WALK, spilled = now.state == SHUNT_STATE_SPILLED, out;
+	bool visit = now.settling == SETTLE_VISIT, spilled = now.state == SHUNT_STATE_SPILLED, out;
 
 	if (now.settle_go && turn(m, &now, SHUNT_STATE_SPILLED, SHUNT_STATE_LEFT))
 		now.flags |= LEAVE | (has(m, GUARD_PEER_KICK) ? KICK : 0);
 	now.settling = now.settle_go = 0;
-	out = settle_out(m, &now, MEMBER_R);
-	if (walk) {
+	if (visit && now.flags & MEMBER_R && !(now.flags & ADOPTING) &&
+	    now.state == SHUNT_STATE_LEFT && !m->scenario->back) {
+		now.flags |= OUT_DUE;
+		will(m, &now);
+		return;
+	}
+	out = visit ? !(now.flags & MEMBER_R) : settle_out(m, &now, MEMBER_R);
+	if (visit) {
 		settle_kick(&now);
 		if (!out && (spilled || now.flags & LEAVE))
 			now.flags |= WALK;
@@ -864,14 +887,52 @@ static void settle_steps(struct model *m, const struct moment *from)
 		settle_begin(m, from, SETTLE_TRANSMIT, true);
 	else if (m->scenario->passes && from->flags & MEMBER_R)
 		settle_begin(m, from, SETTLE_TRANSMIT, false);
-	if (from->flags & WALK && !(from->flags & DEAD))
-		settle_begin(m, from, SETTLE_WALK, true);
+	if (from->flags & WALK && !(from->flags & (DEAD | OUT_DUE | OUT_DONE)))
+		settle_begin(m, from, SETTLE_VISIT, true);
 	if (m->scenario->passes || (from->flags & LEAVE && !(from->flags & DEAD)))
 		settle_w(m, from);
 }
 
-/* walk_adopt(): each end at a moment when nothing is unread or under way there; then walk_ready().
- */
+/* The agent takes R out, which visit_look() found that it may, and holds no lock; then visit_out(),
+ * under R's. Meanwhile R may have taken itself out. */
+static void agent_takes_out(struct model *m, const struct moment *from)
+{
+	struct moment now = *from;
+
+	if (now.flags & OUT_DUE) {
+		if (is_in(&now))
+			drop_r(m, &now);
+		now.flags &= ~OUT_DUE;
+		now.flags |= OUT_DONE;
+	} else if (now.settling) {
+		return;
+	} else {
+		if (now.flags & MEMBER_R && unread(&now) && has(m, GUARD_OUT_KICK))
+			now.flags |= KICK;
+		now.flags &= ~(OUT_DONE | MEMBER_R);
+		settle_kick(&now);
+	}
+	will(m, &now);
+}
+
+/* visit_adopt(): something came meanwhile, and both are taken out again. */
+static void agent_gives_up(struct model *m, const struct moment *from)
+{
+	struct moment now = *from;
+
+	if (now.settling || now.locked_w)
+		return;
+	if (now.flags & MEMBER_R) {
+		drop_r(m, &now);
+		now.flags |= KICK;
+	}
+	now.flags &= ~(MEMBER_W | MEMBER_R);
+	settle_kick(&now);
+	may(m, &now);
+}
+
+/* visit_adopt(): each end at a moment when nothing is unread or under way there; then
+ * visit_ready(). */
 static void agent_adopts(struct model *m, const struct moment *from)
 {
 	uint16_t both = MEMBER_W | MEMBER_R;
@@ -915,9 +976,15 @@ static void agent_steps(struct model *m, const struct moment *from)
 	if (m->scenario->dies) {
 		now = *from;
 		now.flags |= DEAD;
-		now.flags &= ~(WATCHED | WALK | SPILLED_EVENT);
+		now.flags &= ~(WATCHED | WALK | SPILLED_EVENT | OUT_DUE);
 		may(m, &now);
 	}
+	if (from->flags & (OUT_DUE | OUT_DONE))
+		agent_takes_out(m, from);
+	if (from->flags & (OUT_DUE | OUT_DONE) && has(m, GUARD_IN_TURN))
+		return;
+	if (from->flags & ADOPTING)
+		agent_gives_up(m, from);
 	if (m->scenario->adopts && !(from->flags & ADOPTED) &&
 	    (from->flags & ADOPTING || !(from->flags & (MEMBER_W | MEMBER_R))))
 		agent_adopts(m, from);
@@ -963,8 +1030,8 @@ static enum violation model_run(const struct scenario *scenario, unsigned int of
 	struct model m = {.scenario = scenario, .off = off};
 	uint8_t all = (1 << (scenario->messages[0] + scenario->messages[1])) - 1;
 	struct moment first = {
-		.flags = scenario->adopts ? LEAVE : MEMBER_W | MEMBER_R,
-		.state = scenario->adopts ? SHUNT_STATE_LEFT : SHUNT_STATE_READY,
+		.flags = scenario->out ? LEAVE : MEMBER_W | MEMBER_R,
+		.state = scenario->out ? SHUNT_STATE_LEFT : SHUNT_STATE_READY,
 	};
 
 	model_add(&m, &first);
@@ -996,6 +1063,8 @@ enum scenario_index {
 	STUCK,
 	SHUTDOWN,
 	LET_IN,
+	OUT_AND_IN,
+	OUT_ALONE,
 	BOTH_FILL,
 	LARGE,
 };
@@ -1018,7 +1087,11 @@ static const struct scenario scenarios[] = {
 	[SHUTDOWN] = {"shutdown", .reader = READER_EDGE, .messages = {3, 1}, .limit = 2,
 		      .buffer = 2, .shuts = true},
 	[LET_IN] = {"let in in mid-stream", .reader = READER_SHORT, .messages = {2, 1}, .limit = 2,
-		    .buffer = 3, .adopts = true},
+		    .buffer = 3, .adopts = true, .out = true},
+	[OUT_AND_IN] = {"out, and in again", .reader = READER_FIONREAD, .messages = {2, 1},
+			.limit = 2, .buffer = 2, .veto = true, .adopts = true},
+	[OUT_ALONE] = {"out, and the agent dies", .reader = READER_FIONREAD, .messages = {2, 1},
+		       .limit = 2, .buffer = 2, .veto = true, .dies = true},
 	[BOTH_FILL] = {"two writers fill the queue", .reader = READER_LEVEL, .messages = {2, 2},
 		       .limit = 1, .buffer = 1},
 	[LARGE] = {"one of two writers has large messages", .reader = READER_LEVEL,
@@ -1057,7 +1130,8 @@ static void test_every_guard_is_needed(void **state)
 		{GUARD_PEER_USERS, SHORT_READS_ALONE, LOSS},
 		{GUARD_PEER_EMPTY, FIONREAD_ALONE, LOSS},
 		{GUARD_PEER_KICK, STUCK, ASLEEP},
-		{GUARD_WALK_KICK | GUARD_OUT_KICK, SHORT_READS, ASLEEP},
+		{GUARD_VISIT_KICK | GUARD_OUT_KICK, SHORT_READS, ASLEEP},
+		{GUARD_IN_TURN, OUT_AND_IN, LOSS},
 		{GUARD_OUT_KICK, FIONREAD_HABIT, ASLEEP},
 		{GUARD_STRAY, LET_IN, ASLEEP},
 		{GUARD_PROBE, SHORT_READS_ALONE, ASLEEP},

@@ -2,8 +2,8 @@
 /*
  * Stands between a program and the kernel (LD_PRELOAD), which it makes out to be a poorer one.
  * Reads from: SHUNT_WITHHOLD, words that are "map_type=N" (cannot be made), "prog_type=N" (cannot
- * be loaded), "attach_type=N" (no link of it can be made), numbers of linux/bpf.h, or "netfilter".
- * Writes to: nothing; it refuses.
+ * be loaded), "attach_type=N" (no link of it can be made), numbers of linux/bpf.h, "pidfd_getfd",
+ * or "netfilter". Writes to: nothing; it refuses.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -65,6 +65,10 @@ long syscall(long number, ...)
 		next = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
 	if (number == SYS_bpf && refuse_bpf(a[0], (const union bpf_attr *)a[1])) {
 		errno = refuse_bpf(a[0], (const union bpf_attr *)a[1]);
+		return -1;
+	}
+	if (number == SYS_pidfd_getfd && withheld("pidfd_getfd")) {
+		errno = EPERM;
 		return -1;
 	}
 	return next(number, a[0], a[1], a[2], a[3], a[4], a[5]);
