@@ -107,7 +107,11 @@ class Leaks(OwnAgentCase):
 
     def tearDown(self):
         """There is no agent to ask."""
-        self.agent.lender.close()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.agent.lender.close()
+        super().tearDownClass()
 
     def ask_everything(self):
         app = self.world.app.cgroup.path
@@ -131,6 +135,7 @@ class Leaks(OwnAgentCase):
                 files = self.agent.files()
         # The client that asked last may not have been let go yet.
         wait_until(lambda: self.agent.files() <= files, "no file is left open")
+        self.assertGreater(self.agent.lender.lent, 0)  # it could splice
         self.assert_clean_end()
 
     def test_failures(self):
