@@ -31,7 +31,7 @@ static int config_new(const char *path, struct config **ret)
 		.pin_dir = strdup(SHUNT_DEFAULT_PIN_DIR),
 		.control_socket = strdup(SHUNT_DEFAULT_SOCKET),
 		.log_level = strdup("info"),
-		.fallback = CONFIG_FALLBACK_FAIL,
+		.fallback = CONFIG_FALLBACK_NFTABLES,
 		.limit_flows = 65536,
 		.limit_cgroups = 16384,
 		.limit_rules = 65536,

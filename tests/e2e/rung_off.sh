@@ -9,12 +9,13 @@ sandbox_new "$@"
 mkdir "$DIR/plain"
 config_write </dev/null
 sed -i "s|^pin_dir = .*|pin_dir = $DIR/plain/shunt|" "$DIR/shunt.ini"
+sed -i 's/^log_level = .*/&\nfallback = fail/' "$DIR/shunt.ini"
 expect_failure 1 "$BUILD/agent/shuntd" -c "$DIR/shunt.ini" >"$DIR/refusal"
 grep -q 'is not on a bpf file system' "$DIR/refusal" || fail "no reason was given: $(cat "$DIR/refusal")"
 [ ! -e "$DIR/plain/shunt" ] || fail "a failed start left something behind"
 echo "ok: without a bpffs it refuses, and says why"
 
-sed -i 's/^log_level = .*/&\nfallback = off/' "$DIR/shunt.ini"
+sed -i 's/^fallback = .*/fallback = off/' "$DIR/shunt.ini"
 PORT=$("$PYTHON" -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
 sed -i "s/^metrics_listen =.*/metrics_listen = 127.0.0.1:$PORT/" "$DIR/shunt.ini"
 export SHUNT_WITHHOLD=netfilter LD_PRELOAD=$BUILD/tests/libshunt-withhold.so

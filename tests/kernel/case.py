@@ -140,6 +140,7 @@ class Agent:
             "pin_dir": self.pins,
             "control_socket": self.socket,
             "metrics_listen": "",
+            "fallback": "fail",  # what cannot be had is to be seen
         } | self.settings
         with open(self.config, "w", encoding="utf-8") as file:
             for section, values in ("agent", agent), ("limits", self.limits), ("mesh test", mesh):

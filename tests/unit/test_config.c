@@ -480,7 +480,7 @@ static void test_defaults(void **state)
 	assert_string_equal(config->pin_dir, "/sys/fs/bpf/shunt");
 	assert_string_equal(config->control_socket, SHUNT_DEFAULT_SOCKET);
 	assert_string_equal(config->log_level, "info");
-	assert_int_equal(config->fallback, CONFIG_FALLBACK_FAIL);
+	assert_int_equal(config->fallback, CONFIG_FALLBACK_NFTABLES);
 	assert_int_equal(config->limit_flows, 65536);
 	assert_int_equal(config->limit_cgroups, 16384);
 	assert_int_equal(config->limit_rules, 65536);
