@@ -353,16 +353,11 @@ static int loader_attach_splice(struct loader *loader)
 	int r;
 
 	loader->splice_pending = loader_ends_spliced(bpf_map__fd(skeleton->maps.shunt_ends));
-	r = loader->splice_pending ? 0 : loader_attach_sk_msg(loader);
+	r = loader_visit_init(skeleton, &loader->visit);
+	if (!r && !loader->splice_pending)
+		r = loader_attach_sk_msg(loader);
 	if (r)
 		return r;
-	loader->visit = (struct loader_visit){
-		.walk = bpf_program__fd(skeleton->progs.shunt_walk),
-		.visit = bpf_program__fd(skeleton->progs.shunt_visit),
-		.number = &skeleton->bss->walk_number,
-		.everybody = &skeleton->bss->walk_everybody,
-		.answer = &skeleton->bss->visit_answer,
-	};
 	loader->scan = bpf_program__attach_iter(skeleton->progs.shunt_scan, NULL);
 	return loader->scan ? 0 : -errno;
 }

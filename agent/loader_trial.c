@@ -52,17 +52,13 @@ static int loader_trial_load(struct shunt_bpf *skeleton)
 static int loader_trial_attach(struct loader_trial *trial, int cgroup)
 {
 	struct shunt_bpf *skeleton = trial->skeleton;
+	int r = loader_visit_init(skeleton, &trial->visit);
 
+	if (r)
+		return r;
 	if (bpf_prog_attach(bpf_program__fd(skeleton->progs.shunt_splice),
 			    bpf_map__fd(skeleton->maps.shunt_ends), BPF_SK_MSG_VERDICT, 0))
 		return -errno;
-	trial->visit = (struct loader_visit){
-		.walk = bpf_program__fd(skeleton->progs.shunt_walk),
-		.visit = bpf_program__fd(skeleton->progs.shunt_visit),
-		.number = &skeleton->bss->walk_number,
-		.everybody = &skeleton->bss->walk_everybody,
-		.answer = &skeleton->bss->visit_answer,
-	};
 	trial->scan = bpf_program__attach_iter(skeleton->progs.shunt_scan, NULL);
 	if (!trial->scan)
 		return -errno;

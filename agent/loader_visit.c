@@ -10,7 +10,23 @@
 
 #include <bpf/bpf.h>
 
+#include "shunt.skel.h"
 #include "util/cleanup.h"
+
+int loader_visit_init(const struct shunt_bpf *skeleton, struct loader_visit *ret)
+{
+	/* libbpf loads without it where it takes the kernel for one that cannot map arrays. */
+	if (!skeleton->bss)
+		return -EOPNOTSUPP;
+	*ret = (struct loader_visit){
+		.walk = bpf_program__fd(skeleton->progs.shunt_walk),
+		.visit = bpf_program__fd(skeleton->progs.shunt_visit),
+		.number = &skeleton->bss->walk_number,
+		.everybody = &skeleton->bss->walk_everybody,
+		.answer = &skeleton->bss->visit_answer,
+	};
+	return 0;
+}
 
 int loader_visit_walk(const struct loader_visit *visit, uint32_t pid, bool everybody)
 {

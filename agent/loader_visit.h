@@ -10,6 +10,8 @@
 
 #include "shunt/abi.h"
 
+struct shunt_bpf;
+
 struct loader_visit {
 	int walk; /* programs, borrowed from who loaded them */
 	int visit;
@@ -17,6 +19,10 @@ struct loader_visit {
 	volatile __u32 *everybody;
 	volatile __u32 *answer;
 };
+
+/* Of a skeleton that is loaded and outlives @ret. 0, or -EOPNOTSUPP: its variables are not mapped.
+ */
+int loader_visit_init(const struct shunt_bpf *skeleton, struct loader_visit *ret);
 
 /*
  * A walk over the open files of the process @pid, or of all for 0: an fd to read, struct shunt_stop
