@@ -406,7 +406,8 @@ int visit_walk(struct visit *visit, uint32_t pid, bool everybody, struct visit_r
 	r = r < 0 ? r : visit_read(visit, r);
 	if (r)
 		return r;
-	qsort(visit->stops, visit->n_stops, sizeof(*visit->stops), visit_compare);
+	if (visit->n_stops)
+		qsort(visit->stops, visit->n_stops, sizeof(*visit->stops), visit_compare);
 	visit_set_alarm(visit, VISIT_LINGER_MS);
 	for (size_t i = 0, end; i < visit->n_stops; i = end) {
 		for (end = i + 1; end < visit->n_stops; end++)
