@@ -4,6 +4,7 @@
 
 usage: status_page.py URL SHUNTCTL SOCKET CGROUP SPLICE PICTURES AGENT-PID
 """
+import glob
 import json
 import os
 import signal
@@ -15,6 +16,11 @@ import urllib.request
 
 from browser import DEADLINE, Browser
 
+sys.path.append(f"{os.path.dirname(os.path.abspath(__file__))}/../kernel")
+from flow_table import FlowTable
+
+BUSIEST = 100  # SUMS_FLOWS
+FEW, MANY = 500, 5000
 URL, SHUNTCTL, SOCKET, CGROUP, SPLICE, PICTURES, AGENT = sys.argv[1:]
 HOSTILE = CGROUP + "/app/<img src=x onerror=pwned=1>&lt;"
 
@@ -196,6 +202,55 @@ def check_off(page):
     page.wait_for(RATED_ROWS, "rates are shown again")
 
 
+class Place:
+    """What a table of flows asks of an agent, and of a cgroup."""
+
+    def __init__(self):
+        status = api("status")
+        self.directory = status["cgroup_root"] + CGROUP
+        self.pins = status["pin_dir"]
+
+    def pin(self, name):
+        found, = glob.glob(f"{self.pins}/v*/*/{name}")
+        return found
+
+
+def work_of(page, looks):
+    """How many milliseconds of a CPU the page's thread takes to look once, and to show it."""
+    def now():
+        metrics = page.call("Performance.getMetrics")["metrics"]
+        took, = (metric["value"] for metric in metrics if metric["name"] == "TaskDuration")
+        return page.run("Number(document.documentElement.dataset.looks)"), took
+    before = now()
+    page.wait_for(f"Number(document.documentElement.dataset.looks) >= {before[0] + looks}",
+                  "it is refreshed")
+    after = now()
+    return 1000 * (after[1] - before[1]) / (after[0] - before[0])
+
+
+def check_thousands(page):
+    """With ten times as many connections the page has no more to show, and no more to do."""
+    place = Place()
+    table = FlowTable(place, [place, place])
+    page.call("Performance.enable", timeDomain="threadTicks")
+    work = []
+    for count in FEW, MANY:
+        table.fill(count)
+        page.wait_for(f"state.flows && state.flows.all.flows >= {count}", "all are counted")
+        work.append(work_of(page, 8))
+        size = len(fetch("api/flows")[0])
+        print(f"with {count} connections a look takes the page {work[-1]:.1f} ms of a CPU; "
+              f"its flows are {size} bytes")
+        expect("the busiest are told", BUSIEST, page.run("state.flows.flows.length"))
+    page.run("$('more').hidden || $('more').click()")
+    rows = page.run("document.querySelectorAll('#flows tbody tr').length")
+    expect("the busiest are shown", BUSIEST, rows)
+    if work[1] > 3 * work[0]:
+        raise AssertionError(f"the more connections, the slower the page: {work}")
+    table.close()
+    page.wait_for(f"state.flows.all.flows < {FEW}", "they are gone")
+
+
 def main():
     check_api()
     check_headers()
@@ -209,6 +264,7 @@ def main():
         page.to_front()
         check_silence(page)
         check_off(page)
+        check_thousands(page)
         check_requests(page)
     finally:
         browser.close()

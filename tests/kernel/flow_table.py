@@ -44,7 +44,8 @@ class FlowTable:
         return pair
 
     def fill(self, count):
-        for n in range(count):
+        """Up to so many."""
+        for n in range(len(self.keys), count):
             self.keys.append(struct.pack("=2I", n + 1, ~n & 0xffffffff))
             self.check(self.libbpf.bpf_map_update_elem(self.fd, self.keys[-1], self.pair(n), 0))
 
