@@ -3,6 +3,7 @@
 """What happens to connections is told to whoever listens, as it happens, and adds up."""
 import contextlib
 import json
+import mmap
 import os
 import re
 import signal
@@ -305,28 +306,34 @@ class Clients(EventsCase):
         self.assertFalse(stream.thread.is_alive())
         self.assertEqual(stream.events, [])
 
-    def test_slow_client(self):
-        """It is cut off, and nobody else misses anything."""
-        slow, fast = self.keep(Stream(self.agent)), self.listen_to_events()
+    def test_slow_clients(self):
+        """Each is cut off, and nobody else misses anything."""
+        slow = [self.keep(Stream(self.agent)) for _ in range(2)]
+        fast = [self.listen_to_events() for _ in range(2)]
         self.close_sidecars()
         before = self.agent.counters()
         complaint = "reads its events too slowly"
         complaints = self.agent.read_log().count(complaint)
 
-        def is_cut_off():
+        def hear_all():
+            return [self.hear_all(stream, before) for stream in fast][-1]
+
+        def are_cut_off():
             self.refuse(BATCH)
-            self.hear_all(fast, before)
-            return self.agent.read_log().count(complaint) > complaints
-        wait_until(is_cut_off, "the slow one is cut off")
+            hear_all()
+            return self.agent.read_log().count(complaint) == complaints + len(slow)
+        wait_until(are_cut_off, "the slow ones are cut off")
         self.refuse()
-        moved = self.hear_all(fast, before)
-        self.assertEqual(len(fast.events), moved["events_told"])
-        slow.sock.settimeout(DEADLINE)
-        lines = [json.loads(line) for line in slow.lines]
-        self.assertEqual(lines[-1], {
-            "ok": False, "error": "cut off: the stream was not read as fast as it came"})
-        self.assertEqual(lines[:-1], fast.events[:len(lines) - 1])
-        self.assertEqual(self.agent.read_log().count(complaint), complaints + 1)
+        moved = hear_all()
+        for stream in fast:
+            self.assertEqual(len(stream.events), moved["events_told"])
+        for stream in slow:
+            stream.sock.settimeout(DEADLINE)
+            lines = [json.loads(line) for line in stream.lines]
+            self.assertEqual(lines[-1], {
+                "ok": False, "error": "cut off: the stream was not read as fast as it came"})
+            self.assertEqual(lines[:-1], fast[0].events[:len(lines) - 1])
+        self.assertEqual(self.agent.read_log().count(complaint), complaints + len(slow))
 
     def test_agent_that_ends(self):
         stream = self.listen_to_events()
@@ -527,6 +534,64 @@ class Spliced(Listening, SpliceCase):
         client.close()
         server.close()
         self.expect_all(stream, before)
+
+
+class Here:
+    """Where the caller is."""
+    new_socket = socket.socket
+
+
+class Restarts(Listening, SpliceCase):
+    """Agents come and go while connections begin, talk and end."""
+
+    def come_and_go(self, listener, board, mine):
+        while not board[0]:
+            client = self.dial(listener.getsockname(), place=Here)
+            server = self.accept_from(listener)
+            with client, server:
+                self.converse(client, server, rounds=2)
+            board[mine] += 1
+
+    @contextlib.contextmanager
+    def load(self):
+        """By other processes. Gives a function that waits until some more have come and gone, and
+        says how many by now."""
+        board = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
+        tasks = [self.world.app.start(self.come_and_go, self.listen(), board, mine)
+                 for mine in (1, 2)]
+
+        def go_on():
+            begin = sum(board)
+            wait_until(lambda: sum(board) >= begin + 30, "connections come and go")
+            return sum(board)
+        try:
+            yield go_on
+        finally:
+            board[0] = 1
+            for task in tasks:
+                task.result()
+
+    def test_sums(self):
+        before = self.agent.counters()
+        with self.load() as go_on:
+            for end in signal.SIGTERM, signal.SIGKILL, signal.SIGTERM, signal.SIGKILL:
+                go_on()
+                self.agent.ask("reload")
+                go_on()
+                self.agent.stop(end)
+                go_on()
+                self.agent.start()
+            self.introduce()
+            count = go_on()
+        wait_until(lambda: self.agent.pairs() == 0, "all are over")
+        moved = self.moved(before)
+        self.assertGreater(moved["closed_none"], 0)
+        self.assertGreater(moved["closed_no_agent"], 0)
+        self.assertGreaterEqual(moved["connect_seen"], count)
+        # Each was dialled on loopback, and made one pair, which is over, for one reason.
+        for name in "connect_loopback", "pairs_opened", "pairs_closed":
+            self.assertEqual(moved[name], moved["connect_seen"], name)
+        self.assert_sums()
 
 
 class Shuntctl(EventsCase):
