@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """What Prometheus is told: that it is well-formed, true, complete, and told in any weather."""
+import collections
 import contextlib
 import http.client
 import os
@@ -15,6 +16,7 @@ from case import FAR4, SOON, Case, Refused, family_of, main
 from sandbox import DEADLINE, set_patience, wait_until
 from semantics import await_event, pattern, read, write
 from splice_case import DIRECT, SpliceCase
+from test_events import Stream, name_of
 
 LISTEN, OTHER = ("127.0.0.1", 9464), ("::1", 9465)
 OPENMETRICS = "application/openmetrics-text"
@@ -420,6 +422,72 @@ class Messages(MetricsCase, SpliceCase):
         self.pair(listener_blocks=True)
         after = self.scrape().get("shunt_plain_connections_total", **labels)
         self.assertEqual(after - before, 1)
+
+
+class Agreement(MetricsCase, SpliceCase):
+    """Flows, events and metrics tell the same of the same connections."""
+    mesh = {"splice": "node"} | DIRECT
+
+    def by_client(self, told):
+        """Of flows or events: what is known of each connection, by its client's address."""
+        return {one["client"]["address"]: {
+            "dialled": one["dialled"], "mesh": one["mesh"], "reason": one["reason"],
+        } | {name: (direction["bytes_spliced"], direction["bytes_tcp"], direction["spills"])
+             for name, direction in one["directions"].items()} for one in told}
+
+    def sums(self, flows):
+        """Spliced messages and bytes of all of them."""
+        return {f"shunt_splice_{what}_total": sum(
+            direction[f"{what}_spliced"] for flow in flows
+            for direction in flow["directions"].values()) for what in ("messages", "bytes")}
+
+    def assert_moved(self, before, name, label, expected):
+        """This much for these, in the mesh; nothing for others, or in another."""
+        after = self.scrape()
+        moved = {dict(has)[label]: int(value - before[name, has])
+                 for (other, has), value in after.items()
+                 if other == name and value != before[name, has]}
+        self.assertEqual(moved, expected, name)
+
+    def test_agreement(self):
+        stream = self.keep(Stream(self.agent).start())
+        before = self.scrape()
+        ends = [self.pair(blocks=n % 3 == 0) for n in range(9)]
+        for n, (client, server) in enumerate(ends):
+            self.converse(client, server, rounds=n + 1, size=100 * n + 1)
+        flows = self.agent.flows()
+        self.assertEqual({flow["client"]["address"] for flow in flows},
+                         {name_of(client.getsockname()) for client, _ in ends})
+        reasons = collections.Counter(flow["reason"] for flow in flows)
+        self.assertEqual(reasons, {"none": 6, "blocking": 3})
+        now = self.scrape()
+        self.assertEqual(now.get("shunt_map_entries", map="pairs"), len(flows))
+        for name, value in self.sums(flows).items():
+            self.assertEqual(now.get(name, mesh="test") - before.get(name, mesh="test"), value)
+            self.assertGreater(value, 0)
+        self.assert_moved(before, "shunt_plain_connections_total", "reason", {"blocking": 3})
+
+        def are_told(kind, count):
+            wait_until(lambda: len(stream.of(kind)) >= count, f"{count} are {kind}")
+            self.assertEqual(len(stream.of(kind)), count)
+            return stream.of(kind)
+        paired = are_told("paired", reasons["none"])
+        self.assertEqual({event["client"]["address"] for event in paired},
+                         {flow["client"]["address"] for flow in flows if flow["spliced"]})
+        told = self.by_client(flows)
+        opened = self.by_client(are_told("opened", len(flows)))
+        for client, flow in told.items():
+            for key in "dialled", "mesh", "reason":
+                self.assertEqual(opened[client][key], flow[key])
+        for sock in (sock for pair in ends for sock in pair):
+            sock.close()
+        closed = are_told("closed", len(flows))
+        self.assertEqual(self.by_client(closed), told)
+        self.assertEqual(self.sums(closed), self.sums(flows))
+        wait_until(lambda: not self.agent.flows(), "all are over")
+        self.assert_moved(before, "shunt_closed_connections_total", "reason", reasons)
+        self.assertEqual(self.scrape().get("shunt_map_entries", map="pairs"), 0)
+        self.assertEqual(sum(event["lost"] for event in stream.events), 0)
 
 
 class Listening(MetricsCase):
