@@ -14,6 +14,8 @@ import termios
 from case import FAR4, FAR6, PORT, SOON, TCP4, Case, Refused, main
 from flow_table import FIRST_PORT, FlowTable
 from sandbox import DEADLINE, wait_until
+from semantics import pattern, read_pattern, write
+from splice_case import SpliceCase
 
 PAGE = 1024  # flows in one answer at most
 READERS = 8  # answers under way at a time
@@ -498,6 +500,54 @@ class Spliced(FlowsCase):
         flow = self.flow(port=port)
         self.assertEqual((flow["spliced"], flow["reason"]), (False, "blocking"))
         self.assertEqual(flow["reason_text"], "one of its sockets is in blocking mode")
+
+
+class History(SpliceCase, FlowsCase):
+    """What becomes of a connection that was spliced."""
+
+    def told(self, state):
+        """The only connection, and its way to the server: found by this state, and by no other."""
+        flow = self.flow(state=state)
+        there = flow["directions"]["client_to_server"]
+        self.assertEqual(there["state"], state)
+        for other in {"plain", "spliced", "spilled", "left"} - \
+                {direction["state"] for direction in flow["directions"].values()}:
+            self.assertEqual(self.flows(state=other), [], other)
+        row = self.shuntctl("flows", stdout=subprocess.PIPE).stdout.splitlines()[1]
+        self.assertRegex(row, rf" {state}[ /]")
+        return flow, there
+
+    def test_spilled_and_rejoined(self):
+        client, server = self.open()
+        _, there = self.told("spliced")
+        self.assertEqual((there["spills"], there["rejoins"], there["bytes_tcp"]), (0, 0, 0))
+        before, sent = there, 0
+        while not self.flow()["directions"]["client_to_server"]["spills"]:
+            write(client, pattern(3000, sent))
+            sent += 3000
+        _, there = self.told("spilled")
+        self.assertEqual((there["spills"], there["rejoins"]), (1, 0))
+        self.assertGreater(there["bytes_spliced"], before["bytes_spliced"])
+        self.assertEqual(read_pattern(server, sent), "right")
+
+        def has_rejoined():
+            return self.flow()["directions"]["client_to_server"]["rejoins"]
+        self.converse_until(client, server, has_rejoined, "it is spliced again")
+        _, there = self.told("spliced")
+        self.assertEqual((there["spills"], there["rejoins"]), (1, 1))
+        self.assertEqual(self.flow()["reason"], "none")
+
+    def test_left(self):
+        client, server = self.open()
+        before = self.told("spliced")[1]
+        client.setblocking(True)
+        self.converse(client, server, rounds=5, size=100)
+        flow, there = self.told("left")
+        self.assertEqual((flow["spliced"], flow["reason"]), (False, "blocking"))
+        self.assertEqual((before["leaves"], there["leaves"]), (0, 1))
+        self.assertEqual(there["bytes_spliced"] + there["bytes_tcp"],
+                         before["bytes_spliced"] + 500)
+        self.assertGreaterEqual(there["bytes_tcp"], 400)
 
 
 if __name__ == "__main__":
