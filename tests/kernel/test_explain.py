@@ -12,6 +12,7 @@ import ipaddress
 import json
 import os
 import random
+import re
 import socket
 import struct
 
@@ -35,6 +36,16 @@ NETWORKS6 = ["::/0", "fd00::/8", "fd83::/64", "fd83::1/128", "2001:db8::/32", "2
              "2001:db8:8000::/33"]
 LONE = ["127.0.0.1", "127.5.6.7", "0.0.0.0", "::1", "::", "fe80::5", "febf::1", "fec0::1", POD4,
         POD6, FAR4, FAR6]
+# Keys that a line can have that decides; what is not here is decided by no line.
+DECIDE = {
+    "redirected": ("tcp_redirect", "dns_redirect"),
+    "excluded_cidr": ("exclude_cidrs",),
+    "excluded_port": ("exclude_ports",),
+    "excluded_owner": ("exclude_uids", "exclude_gids"),
+    "sidecar": ("sidecar_uids", "sidecar_gids"),
+    "refused_sidecar_down": ("on_sidecar_down",),
+    "bypassed_sidecar_down": ("on_sidecar_down",),
+}
 
 
 def is_v4(address):
@@ -241,8 +252,10 @@ class Explained(Case):
         self.agent.configure()
         with open(self.agent.config, encoding="utf-8") as file:
             head = file.read().split("[mesh ")[0]
+        text = head + "".join(mesh.text() for mesh in meshes)
         with open(self.agent.config, "w", encoding="utf-8") as file:
-            file.write(head + "".join(mesh.text() for mesh in meshes))
+            file.write(text)
+        self.lines = text.splitlines()
         self.talk.ask("reload")
         self.meshes = {mesh.name: mesh for mesh in meshes}
 
@@ -308,6 +321,32 @@ class Explained(Case):
         after = self.talk.outcomes("connect")
         return after, [name for name in after for _ in range(after[name] - before[name])]
 
+    def applies(self, said, key, value, address, port, uid, gid):
+        """Is this what decides, if it stands there?"""
+        if key.endswith("_cidrs"):
+            return Mesh.holds([value], address)
+        if key == "exclude_ports":
+            first, _, last = value.partition("-")
+            return int(first) <= port <= int(last or first)
+        if key.endswith("_redirect"):
+            return value == said["redirected_to"]
+        if key == "on_sidecar_down":
+            return said["outcome"].startswith(value)
+        return int(value) == (uid if key.endswith("_uids") else gid)
+
+    def has_right_rule(self, said, *case):
+        """Does the line that is said to decide stand in the mesh, and apply?"""
+        keys = DECIDE.get(said["outcome"])
+        if said["role"] != "member" or not keys:
+            return said["role"] != "member" or said["rule"] is None
+        path, number, key, value = re.fullmatch(r"(.*):(\d+): (\w+) = (.*)", said["rule"]).groups()
+        above, line = self.lines[:int(number)], self.lines[int(number) - 1]
+        section = next(text for text in reversed(above) if text.startswith("["))
+        name, _, values = line.partition(" = ")
+        return path == self.agent.config and section == f"[mesh {said['mesh']}]" and \
+            name == key and key in keys and value in values.split(", ") and \
+            self.applies(said, key, value, *case)
+
     def try_one(self, before, uid, gid):
         udp, (address, port) = self.rng.random() < 0.25, self.random_destination()
         said = self.talk.ask("explain", pid=os.getpid(), destination=endpoint(address, port),
@@ -333,6 +372,8 @@ class Explained(Case):
                 wrong.append(f"the manual says: {outcome} {target}")
             if not moved:
                 wrong.append("no program ran for a member")
+        if not self.has_right_rule(said, address, port, uid, gid):
+            wrong.append("that line does not decide")
         if wrong:
             self.failures.append("\n".join([
                 f"{said}", f"uid {uid}, gid {gid}", *wrong, self.meshes_text()]))
