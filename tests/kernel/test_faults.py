@@ -22,6 +22,7 @@ from splice_case import SpliceCase
 SYS_BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
 BPF_OBJ_GET, BPF_MAP_UPDATE_BATCH, BPF_MAP_DELETE_BATCH = 7, 26, 27
 MNT_DETACH = 2
+MS_RDONLY, MS_REMOUNT = 1, 32
 SLOTS = 64  # SHUNT_MESHES_MAX: a configuration's meshes are in one of three sets of these
 OTHER_ERRORS = "EPERM", "EINTR", "ENOSPC"
 
@@ -444,8 +445,8 @@ class Cgroups(FaultCase):
 
 
 class Pins(FaultCase):
-    def mount(self):
-        check(libc.mount(b"none", self.world.bpffs.encode(), b"bpf", 0, None))
+    def mount(self, flags=0):
+        check(libc.mount(b"none", self.world.bpffs.encode(), b"bpf", flags, None))
 
     def test_unmounted(self):
         check(libc.umount2(self.world.bpffs.encode(), MNT_DETACH))
@@ -480,6 +481,41 @@ class Pins(FaultCase):
                 self.agent.ask("reload")
                 self.assert_redirects()
                 self.assert_right()
+
+    def test_read_only(self):
+        """What is in force stays. What would have to be pinned is told, and comes once it can be."""
+        path = f"{self.world.cgroup.path}/late"
+        keys = self.mesh | {"cgroups": f"{self.app.path}, {path}/*"}
+        before = self.agent.ask("status")["links"]
+        self.mount(MS_REMOUNT | MS_RDONLY)
+        try:
+            with self.late() as late, self.assertRaisesRegex(Refused, "Read-only file system"):
+                self.agent.reload(**keys)
+            self.assert_redirects()
+            self.assertEqual(self.agent.ask("status")["links"], before)
+            self.agent.reload(**keys)  # there is nothing to attach to
+            late = self.enterContext(self.late())
+            inner = late.child("inner")
+            wait_until(lambda: self.agent.ask("status")["warnings"] == [
+                f"cgroup {path}: programs could not be attached: Read-only file system"],
+                       "status says so")
+            self.assert_redirects()
+        finally:
+            self.mount(MS_REMOUNT)
+        wait_until(lambda: not self.agent.ask("status")["warnings"], "it is mended")
+        self.visit(inner)
+        # It is pinned like the rest: the next agent takes it over.
+        self.agent.stop(signal.SIGKILL)
+        self.visit(inner)
+        self.agent.configure(**self.mesh)
+        self.agent.start()
+        self.assert_right()
+
+    @contextlib.contextmanager
+    def late(self):
+        cgroup = self.world.cgroup.child("late")
+        yield cgroup
+        cgroup.remove()
 
     def test_cannot_be_removed(self):
         """A cgroup is gone, and its pins stay for a while."""
