@@ -116,7 +116,7 @@ static int agent_apply_programs(struct agent *agent, struct config *config)
 	/* A crash in mid-reload may have left something there. */
 	r = r ?: rules_remove(maps, slots, true);
 	r = r ?: rules_write(maps, policy);
-	if (r == -E2BIG)
+	if (r == -E2BIG || r == -ENOSPC) /* a hash map that is full, or a trie */
 		log_error(
 			"more rules than fit beside those in force; restart the agent to apply limits.rules");
 	r = r ?: enrol_set_policy(agent->enrol, policy);

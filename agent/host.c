@@ -24,7 +24,7 @@
 #define HOST_PAIR   (32 + 512)
 #define HOST_FLOW   (64 + 2048)
 #define HOST_CGROUP (16 + 72)
-#define HOST_RULE   (32 + 2 * 128)
+#define HOST_RULE   (96 + SHUNT_MESH_SETS * 128)
 
 #define HOST_WATCHES "/proc/sys/fs/inotify/max_user_watches"
 

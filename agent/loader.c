@@ -91,9 +91,10 @@ struct loader {
 static void loader_set_sizes(struct shunt_bpf *skeleton, const struct loader_options *options)
 {
 	bpf_map__set_max_entries(skeleton->maps.shunt_cgroups, options->cgroups);
-	/* Twice: a reload writes the new rules beside the old ones before it switches over. */
-	bpf_map__set_max_entries(skeleton->maps.shunt_cidrs, 2 * options->rules);
-	bpf_map__set_max_entries(skeleton->maps.shunt_owners, 2 * options->rules);
+	/* A reload writes the new rules beside the old ones before it switches over; those of two
+	 * configurations are in force if it is ended in between. */
+	bpf_map__set_max_entries(skeleton->maps.shunt_cidrs, SHUNT_MESH_SETS * options->rules);
+	bpf_map__set_max_entries(skeleton->maps.shunt_owners, SHUNT_MESH_SETS * options->rules);
 	bpf_map__set_max_entries(skeleton->maps.shunt_pairs, options->flows + SHUNT_PAIRS_SPARE);
 	bpf_map__set_max_entries(skeleton->maps.shunt_ends, 2 * options->flows);
 }

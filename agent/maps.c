@@ -30,9 +30,8 @@ int maps_del_cgroup(const struct maps *maps, uint64_t id)
 
 int maps_find_slots(int cgroups, unsigned int now, unsigned int *ret)
 {
-	enum { SETS = SHUNT_MESH_SLOTS / SHUNT_MESHES_MAX };
 	struct table entries = TABLE_INIT(uint64_t, struct shunt_cgroup);
-	bool used[SETS] = {};
+	bool used[SHUNT_MESH_SETS] = {};
 	int r = maps_read(cgroups, &entries);
 
 	for (size_t i = 0; !r && i < entries.n; i++) {
@@ -44,8 +43,8 @@ int maps_find_slots(int cgroups, unsigned int now, unsigned int *ret)
 	table_deinit(&entries);
 	if (r)
 		return r;
-	for (unsigned int i = 1; i <= SETS; i++) {
-		unsigned int set = (now / SHUNT_MESHES_MAX + i) % SETS;
+	for (unsigned int i = 1; i <= SHUNT_MESH_SETS; i++) {
+		unsigned int set = (now / SHUNT_MESHES_MAX + i) % SHUNT_MESH_SETS;
 
 		if (used[set])
 			continue;

@@ -39,11 +39,12 @@
  */
 
 /* Limits. Each stands in the documents and tests under this name. */
-#define SHUNT_MESHES_MAX    64			   /* meshes in one configuration */
-#define SHUNT_MESH_SLOTS    (3 * SHUNT_MESHES_MAX) /* a reload fills a third that is not in use */
-#define SHUNT_STATS_ROWS    128			   /* meshes counted by name, with those before */
-#define SHUNT_CGROUP_DEPTH  32 /* ancestors looked at for a cgroup without an entry */
-#define SHUNT_RESOLVERS_MAX 16 /* DNS servers told apart on one unconnected UDP socket */
+#define SHUNT_MESHES_MAX    64 /* meshes in one configuration */
+#define SHUNT_MESH_SETS	    3  /* a reload fills one that is not in use */
+#define SHUNT_MESH_SLOTS    (SHUNT_MESH_SETS * SHUNT_MESHES_MAX)
+#define SHUNT_STATS_ROWS    128 /* meshes counted by name, with those before */
+#define SHUNT_CGROUP_DEPTH  32	/* ancestors looked at for a cgroup without an entry */
+#define SHUNT_RESOLVERS_MAX 16	/* DNS servers told apart on one unconnected UDP socket */
 #define SHUNT_PORT_WORDS    (65536 / 64)
 #define SHUNT_PAIRS_SPARE   262144 /* pairs beside those in limits.flows: connections not spliced */
 #define SHUNT_SYNS	    16384  /* SYNs remembered until the handshake is over */

@@ -282,6 +282,36 @@ class FullRules(FaultCase):
                 self.assert_right()
 
 
+    def test_limit_that_was_raised(self):
+        """The maps are as large as they were made; the next agent makes them larger."""
+        for key, values in (("exclude_cidrs", (f"10.{n}.0.0/16" for n in range(100, 200))),
+                            ("exclude_uids", (str(n) for n in range(100, 200)))):
+            with self.subTest(key):
+                self.log_begin = len(self.agent.read_log())
+                self.agent.limits = {"rules": 1000}
+                self.agent.configure(**self.mesh | {key: ", ".join(values)})
+                with self.assertRaises(Refused):
+                    self.agent.ask("reload")
+                self.assert_said("restart the agent to apply limits.rules")
+                self.assert_redirects()
+                self.agent.stop()
+                self.agent.start()
+                self.assert_redirects()
+                self.agent.stop()
+                self.agent.limits = self.limits
+                self.agent.configure(**self.mesh)
+                self.agent.start()
+                self.assert_right()
+
+    def test_as_many_as_there_may_be(self):
+        """One reload after the other, faster than the rules of before go."""
+        for n in range(8):
+            self.reload(exclude_cidrs=", ".join(f"10.{n}.{i}.0/24" for i in range(19)))
+        self.assert_redirects()
+        self.reload_as_before()
+        self.assert_right()
+
+
 class Memory(FaultCase):
     """The kernel says no to the agent, for whatever reason."""
 

@@ -23,6 +23,7 @@ ONE, TWO = "10.83.1.1", "10.83.2.1"
 CONFIG_ONE = {"tcp_redirect": "127.0.0.1:15001", "exclude_cidrs": ONE}
 CONFIG_TWO = {"tcp_redirect": "127.0.0.1:15002", "exclude_cidrs": TWO}
 POLICY = "shunt_cgroups", "shunt_meshes", "shunt_cidrs", "shunt_owners"
+RULES = 20  # limits.rules
 WAIT = 3  # steps, the first of a reload: two maps are made, and one is put into the other
 CHANGE = re.compile(r"bpf\(BPF_MAP_(?:UPDATE|DELETE)_ELEM, {map_fd=(\d+),")
 OUTER = re.compile(r"bpf\(BPF_MAP_CREATE, {map_type=BPF_MAP_TYPE_ARRAY_OF_MAPS,.* = (\d+)$")
@@ -183,6 +184,22 @@ class AllInUse(SlotsCase):
             self.ensure()
             self.reload(CONFIG_ONE)
         self.fail("three sets are not to be had")
+
+    def test_as_many_rules_as_there_may_be(self):
+        """There is room for those of all sets."""
+        self.agent.stop()
+        self.agent.limits = {"rules": RULES}
+        self.addCleanup(self.agent.limits.clear)
+        one, two = (config | {"exclude_cidrs": ", ".join(
+            [config["exclude_cidrs"], *(f"10.{n}.0.{i}" for i in range(RULES - 3))])}
+            for n, config in ((1, CONFIG_ONE), (2, CONFIG_TWO)))
+        self.agent.configure(**self.mesh | one)
+        self.agent.start()
+        self.start_loads()
+        self.assertTrue(self.leave_sets(2, 1, lambda: self.reload(two), self.ensure))
+        self.agent.start()
+        self.assertEqual(len(self.sets()), 1)
+        self.assert_not_mixed()
 
     def test_start(self):
         """Rules that are in force are not touched until others are."""

@@ -20,7 +20,7 @@ rm -rf "$work/new"
 mkdir -p "$work/new" "$work/src"
 cp -r "$source"/{agent,bpf,conf,docs,include,meson.build,meson_options.txt,scripts,tests} "$work/new"
 change meson.build "s/^\(\tversion: \)'[^']*'/\1'0-$name'/"
-change include/shunt/abi.h 's/^\(#define SHUNT_CGROUP_DEPTH *\)32 /\131 /'
+change include/shunt/abi.h 's/^\(#define SHUNT_CGROUP_DEPTH *\)32\b/\131/'
 change bpf/origdst.bpf.c 's/^\(#define ORIGDST_TRIES\) 16/\1 15/'
 if [ "$name" != text ]; then
 	abi=$(sed -n 's/^#define SHUNT_ABI_VERSION //p' "$work/new/include/shunt/abi.h")
