@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Reload, crash, restart and removal of the agent, while programs go on dialling."""
+import glob
 import os
 import signal
 import socket
@@ -8,6 +9,7 @@ import time
 
 from case import FAR4, PORT, Case, Refused, main, original_dst
 from sandbox import DEADLINE, Place, wait_until
+from survive_case import bpftool
 from traffic import Load, ask, serve
 
 FLIPS = 50
@@ -80,6 +82,19 @@ class Reload(AgentCase):
         moved = {name: count - before[name] for name, count in self.agent.counters().items()
                  if name.startswith("connect_") and count != before[name]}
         self.assertLessEqual(set(moved), {"connect_seen", "connect_redirected", "connect_already"})
+
+    def test_connections_keep_what_they_have(self):
+        """One that no sidecar has accepted yet, too."""
+        listener = self.listen_slowly()
+        sock = self.dial(FAR4)
+        self.agent.reload(tcp_redirect="127.0.0.1:15002", exclude_cidrs=FAR4)
+        self.assertEqual(ask([FAR4]), {FAR4: "far"})
+        sock.sendall(b"!")
+        proxied = self.accept(listener)
+        self.assertEqual(original_dst(proxied), (FAR4, PORT))
+        self.assertEqual(sock.getpeername(), (FAR4, PORT))
+        self.assertEqual(proxied.recv(1), b"!")
+        self.assert_connected(sock, proxied)
 
     def test_refused_configuration(self):
         self.agent.configure(tcp_redirect="nonsense")
@@ -203,12 +218,18 @@ class Restart(AgentCase):
                 self.assertEqual(self.agent.counters()["connect_redirected"], before + 1)
 
     def test_attachments_are_taken_over(self):
+        """They and the maps are the same ones."""
         def links():
             return {link["cgroup"]: set(link["programs"])
                     for link in self.agent.ask("status")["links"]}
-        before = links()
+
+        def numbers():
+            return {pin: bpftool("link" if "/links/" in pin else "map", "show", "pinned", pin)["id"]
+                    for pin in glob.glob(f"{self.agent.pins}/v*/*/*")}
+        before = links(), numbers()
+        self.assertGreater(len(before[1]), 20)
         self.restart(signal.SIGKILL)
-        self.assertEqual(links(), before)
+        self.assertEqual((links(), numbers()), before)
         with self.counted(connect_redirected=1):
             ask([FAR4])
 
