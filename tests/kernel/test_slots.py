@@ -159,7 +159,7 @@ class AllInUse(SlotsCase):
         self.assertTrue(self.reload(CONFIG_ONE))
         self.assert_not_mixed()
 
-    def leave_sets(self, n, least, action, before=lambda: None):
+    def leave_sets(self, n, least, action, before=lambda: None, stride=STRIDE):
         """Has an action killed so that entries refer to so many sets, so many to each; returns
         whether they do."""
         step = 1
@@ -172,7 +172,7 @@ class AllInUse(SlotsCase):
             self.agent.process.wait(DEADLINE)
             self.disarm()
             self.kills += 1
-            step += STRIDE
+            step += stride
         return True
 
     def use_up_sets(self):
@@ -196,7 +196,8 @@ class AllInUse(SlotsCase):
         self.agent.configure(**self.mesh | one)
         self.agent.start()
         self.start_loads()
-        self.assertTrue(self.leave_sets(2, 1, lambda: self.reload(two), self.ensure))
+        self.assertTrue(self.leave_sets(2, 1, lambda: self.reload(two), self.ensure,
+                                        CHILDREN))
         self.agent.start()
         self.assertEqual(len(self.sets()), 1)
         self.assert_not_mixed()
