@@ -159,10 +159,10 @@ class AllInUse(SlotsCase):
         self.assertTrue(self.reload(CONFIG_ONE))
         self.assert_not_mixed()
 
-    def leave_sets(self, n, least, action, before=lambda: None, stride=STRIDE):
+    def leave_sets(self, n, least, action, before=lambda: None):
         """Has an action killed so that entries refer to so many sets, so many to each; returns
         whether they do."""
-        step = 1
+        step = 1 + self.dice.randrange(STRIDE)
         while len(self.sets()) < n or min(map(len, self.sets().values())) < least:
             before()
             self.arm("kill", step)
@@ -172,7 +172,7 @@ class AllInUse(SlotsCase):
             self.agent.process.wait(DEADLINE)
             self.disarm()
             self.kills += 1
-            step += stride
+            step += STRIDE
         return True
 
     def use_up_sets(self):
@@ -196,8 +196,8 @@ class AllInUse(SlotsCase):
         self.agent.configure(**self.mesh | one)
         self.agent.start()
         self.start_loads()
-        self.assertTrue(self.leave_sets(2, 1, lambda: self.reload(two), self.ensure,
-                                        CHILDREN))
+        self.assertTrue(any(self.leave_sets(2, 1, lambda: self.reload(two), self.ensure)
+                            for _ in range(ROUNDS)))
         self.agent.start()
         self.assertEqual(len(self.sets()), 1)
         self.assert_not_mixed()
