@@ -149,3 +149,12 @@ int process_borrow(pid_t thread, int fd)
 		return borrowed;
 	return errno == ESRCH || errno == EBADF || errno == EINVAL ? -ENOENT : -errno;
 }
+
+bool process_in_host_pidns(void)
+{
+	/* PROC_PID_INIT_INO of the kernel's include/linux/proc_ns.h: the same on every host. */
+	static const ino_t host = 0xeffffffc;
+	struct stat st;
+
+	return !stat("/proc/self/ns/pid", &st) && st.st_ino == host;
+}

@@ -2,6 +2,7 @@
 /* What /proc says of a process, and its files. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -28,3 +29,6 @@ void process_each_in_cgroup(const char *cgroup_root, const char *path,
  * that of its first thread; others are known since Linux 6.9. Negative errno; -ENOENT: there is no
  * such thread, or it has nothing open there. Takes CAP_SYS_PTRACE. */
 int process_borrow(pid_t thread, int fd);
+
+/* Is the caller in the host's PID namespace, by whose numbers the kernel half calls processes? */
+bool process_in_host_pidns(void);

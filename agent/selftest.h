@@ -13,7 +13,7 @@
  * connection that is not let in goes by TCP.
  */
 #define SELFTEST_CHECKS(X)                                                                       \
-	X(borrow, true, "the agent can borrow what another process has open (pidfd_getfd)")      \
+	X(borrow, true, "in the host's PID namespace, what others have open can be borrowed")    \
 	X(pair, true, "the two ends of a connection find each other, and bytes go past TCP")     \
 	X(charge, true, "spliced bytes are charged to the receive buffer of their reader")       \
 	X(fionread, true, "FIONREAD counts spliced bytes")                                       \

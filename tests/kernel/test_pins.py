@@ -67,9 +67,9 @@ class PinsCase(FaultCase):
     def assert_started_right(self):
         theirs = listing(self.theirs)
         self.agent.start()
-        self.assert_right()
         wait_until(lambda: set(listing(self.agent.pins)) == self.names,
                    f"its pins are as before: {set(listing(self.agent.pins)) ^ self.names}")
+        self.assert_right()
         self.assertEqual(listing(self.theirs), theirs)
 
 
