@@ -20,8 +20,7 @@ struct loader_visit {
 	volatile __u32 *answer;
 };
 
-/* Of a skeleton that is loaded and outlives @ret. 0, or -EOPNOTSUPP: its variables are not mapped.
- */
+/* Of a loaded skeleton, which outlives @ret. 0, or -EOPNOTSUPP: its variables are not mapped. */
 int loader_visit_init(const struct shunt_bpf *skeleton, struct loader_visit *ret);
 
 /*

@@ -505,33 +505,36 @@ void splice_stop(struct splice *splice)
 	splice_renew(splice);
 }
 
-/* How many sockets are in the sockhash. */
-static unsigned splice_count_members(const struct splice *splice)
+/* How many sockets are in the sockhash. 0 or negative errno. */
+static int splice_count_members(const struct splice *splice, unsigned *ret)
 {
 	const uint32_t members = SHUNT_PAIR_MEMBER | SHUNT_PAIR_MEMBER << 1;
 	struct records *records = calloc(1, sizeof(*records));
 	const struct shunt_flow *flow;
-	unsigned n = 0;
 	int r;
 
+	*ret = 0;
 	if (!records)
-		return 0;
-	records->fd = loader_open_flows(splice->loader);
-	if (records->fd >= 0)
+		return -ENOMEM;
+	r = records->fd = loader_open_flows(splice->loader);
+	if (r >= 0)
 		while ((flow = records_next(records, sizeof(*flow), &r)))
-			n += __builtin_popcount(flow->pair.flags & members);
+			*ret += __builtin_popcount(flow->pair.flags & members);
 	records_free(records);
-	return n;
+	return r;
 }
 
 unsigned splice_drain(struct splice *splice)
 {
 	static const struct splice_task everybody = {.pid = SPLICE_EVERYBODY};
-	unsigned left = splice_count_members(splice);
+	unsigned left = 0;
+	int r = 0;
 
-	for (unsigned tries = 0; left && tries < SPLICE_DRAIN_TRIES; tries++) {
+	for (unsigned tries = 0; !r && (left || !tries) && tries < SPLICE_DRAIN_TRIES; tries++) {
 		splice_walk(splice, &everybody, false);
-		left = splice_count_members(splice);
+		r = splice_count_members(splice, &left);
 	}
+	if (r)
+		log_errno(r, "it is not known whether sockets are spliced still");
 	return left;
 }

@@ -564,8 +564,7 @@ enum shunt_event_kind {
 	SHUNT_EVENT_PROGRAM,  /* look at this executable: .program, .pid */
 	SHUNT_EVENT_LISTENER, /* nobody knows whose a listener is: scan */
 	SHUNT_EVENT_WALK,     /* pass by the sockets of .pid: one is to be taken out or kicked */
-	SHUNT_EVENT_SPILLED,  /* watch the readers until .spilled of shunt_control is 0 again: .pid
-			       */
+	SHUNT_EVENT_SPILLED,  /* watch readers until .spilled of shunt_control is 0 again: .pid */
 	SHUNT_EVENT_LEFT,     /* a pair left, and may alternate again one day: .pid */
 	SHUNT_EVENT_STRANDED, /* a reader has bytes in both queues and its connection is over: .end,
 			       * .inode, .unread, .pid */

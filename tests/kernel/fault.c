@@ -6,11 +6,9 @@
  * there. Without it nothing happens.
  * Writes to: the same: it is gone when that step is.
  */
-#include <dlfcn.h>
 #include <errno.h>
 #include <linux/bpf.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,8 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* The function that would have been called. */
-#define FAULT_NEXT(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+#include "../preload.h"
 
 static unsigned int fault_steps;
 static struct timespec fault_since; /* when the file was written */
@@ -71,17 +68,10 @@ static bool fault_changes(long number, long command)
 
 long syscall(long number, ...)
 {
-	long argument[6];
-	va_list args;
+	long a[PRELOAD_ARGUMENTS];
 
-	va_start(args, number);
-	for (int i = 0; i < 6; i++)
-		argument[i] = va_arg(args, long);
-	va_end(args);
-	if (fault_changes(number, argument[0]) && fault_step())
-		return -1;
-	return FAULT_NEXT(syscall)(number, argument[0], argument[1], argument[2], argument[3],
-				   argument[4], argument[5]);
+	PRELOAD_TAKE(a, number);
+	return fault_changes(number, a[0]) && fault_step() ? -1 : preload_syscall(number, a);
 }
 
 /* The control socket, made once everything is in force, and logs are neither. */
@@ -92,25 +82,25 @@ static bool fault_counts(const char *path)
 
 int unlink(const char *path)
 {
-	return fault_counts(path) && fault_step() ? -1 : FAULT_NEXT(unlink)(path);
+	return fault_counts(path) && fault_step() ? -1 : PRELOAD_NEXT(unlink)(path);
 }
 
 int unlinkat(int dir, const char *path, int flags)
 {
-	return fault_counts(path) && fault_step() ? -1 : FAULT_NEXT(unlinkat)(dir, path, flags);
+	return fault_counts(path) && fault_step() ? -1 : PRELOAD_NEXT(unlinkat)(dir, path, flags);
 }
 
 int mkdirat(int dir, const char *path, mode_t mode)
 {
-	return fault_step() ? -1 : FAULT_NEXT(mkdirat)(dir, path, mode);
+	return fault_step() ? -1 : PRELOAD_NEXT(mkdirat)(dir, path, mode);
 }
 
 int rmdir(const char *path)
 {
-	return fault_step() ? -1 : FAULT_NEXT(rmdir)(path);
+	return fault_step() ? -1 : PRELOAD_NEXT(rmdir)(path);
 }
 
 int renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned int flags)
 {
-	return fault_step() ? -1 : FAULT_NEXT(renameat2)(from_dir, from, to_dir, to, flags);
+	return fault_step() ? -1 : PRELOAD_NEXT(renameat2)(from_dir, from, to_dir, to, flags);
 }

@@ -5,10 +5,8 @@
  * Reads from: the Unix socket that SHUNT_LENDER names: an errno, and with 0 a file descriptor.
  * Writes to: the same: a thread and the number of one of its files.
  */
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +14,8 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#include "../preload.h"
 
 static int lend_thread; /* of the last pidfd_open() */
 
@@ -71,21 +71,14 @@ static int lend_getfd(int thread, int fd)
 
 long syscall(long number, ...)
 {
-	static long (*next)(long number, ...);
-	long a[6];
-	va_list args;
+	long a[PRELOAD_ARGUMENTS];
 
-	va_start(args, number);
-	for (int i = 0; i < 6; i++)
-		a[i] = va_arg(args, long);
-	va_end(args);
-	if (!next)
-		next = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
+	PRELOAD_TAKE(a, number);
 	if (number == SYS_pidfd_open) {
 		lend_thread = a[0];
 		return open("/dev/null", O_RDONLY | O_CLOEXEC); /* stands for it */
 	}
 	if (number == SYS_pidfd_getfd)
 		return lend_getfd(lend_thread, a[1]);
-	return next(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+	return preload_syscall(number, a);
 }

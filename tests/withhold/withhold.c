@@ -5,11 +5,9 @@
  * be loaded), "attach_type=N" (no link of it can be made), numbers of linux/bpf.h, "pidfd_getfd",
  * or "netfilter". Writes to: nothing; it refuses.
  */
-#include <dlfcn.h>
 #include <errno.h>
 #include <linux/bpf.h>
 #include <linux/netlink.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +15,8 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "../preload.h"
 
 static bool withheld(const char *word)
 {
@@ -53,16 +53,9 @@ static int refuse_bpf(long command, const union bpf_attr *attr)
 /* libbpf makes its calls by this. */
 long syscall(long number, ...)
 {
-	static long (*next)(long number, ...);
-	long a[6];
-	va_list args;
+	long a[PRELOAD_ARGUMENTS];
 
-	va_start(args, number);
-	for (int i = 0; i < 6; i++)
-		a[i] = va_arg(args, long);
-	va_end(args);
-	if (!next)
-		next = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
+	PRELOAD_TAKE(a, number);
 	if (number == SYS_bpf && refuse_bpf(a[0], (const union bpf_attr *)a[1])) {
 		errno = refuse_bpf(a[0], (const union bpf_attr *)a[1]);
 		return -1;
@@ -71,7 +64,7 @@ long syscall(long number, ...)
 		errno = EPERM;
 		return -1;
 	}
-	return next(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+	return preload_syscall(number, a);
 }
 
 int socket(int domain, int type, int protocol)
