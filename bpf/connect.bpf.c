@@ -10,9 +10,8 @@
 #include "redirect.bpf.h"
 #include "source.bpf.h"
 
-#define CONNECT_AGAIN_NS                                                        \
-	10000000 /* between two runs of the hook for one connect(), at the most \
-		  */
+/* Between two runs of the hook for one connect(), at the most: its task may lose the processor. */
+#define CONNECT_AGAIN_NS 1000000000
 
 /*
  * TCP to ::1 from another address. What the kernel answers without a socket (the last ACK in
@@ -73,6 +72,20 @@ static __always_inline void connect_unbind_source(struct bpf_sock_addr *ctx)
 	}
 }
 
+/*
+ * What stays as it is during one connect(), and the next finds changed. A connect() of TCP that
+ * sent a SYN has chosen a sequence number, and what follows when it is over begins with another
+ * (tcp_disconnect()); one of UDP has made the socket's peer.
+ */
+static __always_inline __u32 connect_attempt(struct bpf_sock_addr *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+
+	if (ctx->protocol != IPPROTO_TCP)
+		return sk->dst_port;
+	return BPF_CORE_READ((struct tcp_sock *)kernel_sock(sk), write_seq);
+}
+
 /* Notes in the socket's own storage what the program dialled and where it goes instead. */
 static __always_inline bool connect_remember(struct bpf_sock_addr *ctx,
 					     const struct decide_query *query,
@@ -90,6 +103,7 @@ static __always_inline bool connect_remember(struct bpf_sock_addr *ctx,
 	state->mesh = slot;
 	state->row = row;
 	state->redirected_at = bpf_ktime_get_ns();
+	state->attempt = connect_attempt(ctx);
 	state->pid = bpf_get_current_pid_tgid() >> 32;
 	state->flags = SHUNT_SOCK_REDIRECTED | (state->flags & SHUNT_SOCK_BOUND);
 	if (!source_open)
@@ -105,14 +119,17 @@ static __always_inline bool connect_remember(struct bpf_sock_addr *ctx,
 
 /*
  * The hook runs twice for one connect() where attachments overlap, as they do for an instant when
- * the agent moves them: the second run finds the work done. A program that dials the sidecar
- * itself, on a socket that was sent there before, does so later.
+ * the agent moves them: the second run finds the work done. A program may also dial the sidecar
+ * itself, on a socket that was sent there before. The time tells that apart where the first attempt
+ * changed nothing: it failed before its SYN, or was undone (AF_UNSPEC, UDP).
  */
-static __always_inline bool connect_runs_again(const struct shunt_sock *before,
+static __always_inline bool connect_runs_again(struct bpf_sock_addr *ctx,
+					       const struct shunt_sock *before,
 					       const struct decide_query *query)
 {
 	return before && before->flags & SHUNT_SOCK_REDIRECTED &&
 	       endpoint_equal(&before->actual, &query->destination) &&
+	       before->attempt == connect_attempt(ctx) &&
 	       bpf_ktime_get_ns() - before->redirected_at < CONNECT_AGAIN_NS;
 }
 
@@ -137,7 +154,7 @@ static __always_inline int connect_decide(struct bpf_sock_addr *ctx, struct deci
 	query->protocol = ctx->protocol;
 	query->source_loopback = !bound_by_us && !chosen_by_kernel && addr_loopback(source);
 
-	if (connect_runs_again(before, query))
+	if (connect_runs_again(ctx, before, query))
 		return redirect_conclude(ctx, query, SHUNT_COUNTER_connect_redirected, before->row,
 					 SHUNT_OUTCOME_already);
 

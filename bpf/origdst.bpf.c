@@ -25,8 +25,6 @@
  * only be told to leave its own answer alone: Documentation/bpf/prog_cgroup_sockopt.rst. */
 #define ORIGDST_PAGE 4096
 
-#define ORIGDST_TRIES 16
-
 /* Not Shunt's to answer: what the kernel says stands. */
 static __always_inline int origdst_pass(struct bpf_sockopt *ctx)
 {
@@ -80,28 +78,21 @@ static __always_inline int origdst_answer_v6(struct bpf_sockopt *ctx,
 	return origdst_answer(ctx, sizeof(*name));
 }
 
-/*
- * The destination of the connection that the accepted socket @sk is the server's end of. The socket
- * is not locked here, so what is read may be from before and after a segment that arrives; then
- * there is no such pair, and it is read again.
- */
+/* The destination of the connection that the accepted socket @sk is the server's end of. */
 static __always_inline const struct shunt_endpoint *origdst_dialled(struct bpf_sock *sk)
 {
 	struct bpf_tcp_sock *tp = bpf_tcp_sock(sk);
+	struct shunt_pair_key key;
+	struct shunt_pair *pair;
 
 	if (!tp)
 		return NULL;
-	for (int i = 0; i < ORIGDST_TRIES; i++) {
-		struct shunt_pair_key key = {
-			.client = tp->rcv_nxt - (__u32)tp->bytes_received,
-			.server = tp->snd_una - (__u32)tp->bytes_acked,
-		};
-		struct shunt_pair *pair = bpf_map_lookup_elem(&shunt_pairs, &key);
-
-		if (pair)
-			return pair->flags & SHUNT_PAIR_REDIRECTED ? &pair->dialled : NULL;
-	}
-	return NULL;
+	/* As tcp_numbers(). The kernel holds the socket's lock: kernel/bpf/cgroup.c,
+	 * __cgroup_bpf_run_filter_getsockopt(). */
+	key.client = tp->rcv_nxt - (__u32)tp->bytes_received;
+	key.server = tp->snd_una - (__u32)tp->bytes_acked;
+	pair = bpf_map_lookup_elem(&shunt_pairs, &key);
+	return pair && pair->flags & SHUNT_PAIR_REDIRECTED ? &pair->dialled : NULL;
 }
 
 /* The same for a connection that was reset: it is not in shunt_pairs any more. */

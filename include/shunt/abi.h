@@ -318,8 +318,8 @@ struct shunt_sock {
 	__u16 flags;	  /* enum shunt_sock_flags */
 	__u16 row;	  /* in shunt_stats */
 	__u16 pad;
-	__u32 pid; /* of the process that dialled */
-	__u32 pad2;
+	__u32 pid;	     /* of the process that dialled */
+	__u32 attempt;	     /* which connect() of the socket it was: connect_attempt() */
 	__u64 redirected_at; /* CLOCK_MONOTONIC, in ns */
 };
 _Static_assert(sizeof(struct shunt_sock) == 80, "ABI");

@@ -8,6 +8,8 @@
 
 #include <bpf/bpf_helpers.h>
 
+#define OTHER_SLOW_NS 50000000
+
 enum other {
 	OTHER_CONNECT,
 	OTHER_PEERNAME,
@@ -35,6 +37,22 @@ SEC("cgroup/connect4")
 int other_connect4(struct bpf_sock_addr *ctx)
 {
 	count(OTHER_CONNECT);
+	return 1;
+}
+
+static long other_busy(__u32 n, void *begin)
+{
+	return bpf_ktime_get_ns() - *(__u64 *)begin > OTHER_SLOW_NS;
+}
+
+/* As if its task had lost the processor for a while. */
+SEC("cgroup/connect4")
+int other_slow4(struct bpf_sock_addr *ctx)
+{
+	__u64 begin = bpf_ktime_get_ns();
+
+	count(OTHER_CONNECT);
+	bpf_loop(1 << 23, other_busy, &begin, 0);
 	return 1;
 }
 

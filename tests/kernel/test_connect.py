@@ -20,6 +20,7 @@ class Connect:
     address = None  # that is dialled
     own = None
     loopback = None
+    level = socket.IPPROTO_IP
 
     def setUp(self):
         super().setUp()
@@ -83,6 +84,19 @@ class Connect:
         with self.counted(connect_redirected=3, connect_loopback=3):
             self.assert_as_outside(names_on_the_way)
 
+    def test_to_the_sidecar_itself(self):
+        """At once after it was sent there."""
+        self.connect()
+        self.assert_redirected(self.sock, self.address)
+        disconnect(self.sock)
+        listener = self.sidecar(self.address)
+        itself = self.loopback, listener.getsockname()[1]
+        with self.counted(connect_loopback=1, origdst_unknown=1):
+            self.sock.connect(itself)
+            with self.assertRaises(OSError):
+                original_dst(self.accept(listener), self.level)
+        self.assertEqual(self.sock.getpeername()[:2], itself)
+
     def test_reset_on_the_way(self):
         """The connection fails after the hook let it go: error and names, also of the next."""
         def connect_twice():
@@ -135,6 +149,7 @@ class ConnectIPv4(Connect, Case):
 
 class ConnectIPv6(Connect, Case):
     address, own, loopback = FAR6, POD6, "::1"
+    level = socket.IPPROTO_IPV6
 
 
 class ConnectMapped(Connect, Case):

@@ -1,21 +1,23 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """The agent is killed before every step that it takes in the kernel and in pin_dir, and at random
-moments; or such a step fails. Nobody notices, and what the last one leaves is what a clean start
-makes."""
+moments; or it stands still for a minute. Nobody notices, and what the last one leaves is what a
+clean start makes."""
 import contextlib
 import os
 import shutil
 import signal
+import threading
 import time
 
 from case import FAR4, main
-from sandbox import DEADLINE, wait_until
+from sandbox import DEADLINE, Place, wait_until
 from survive_case import ALONE, REDIRECTED, SurviveCase
-from traffic import ask
+from traffic import RESOLVERS, ask
 
 KILLS = int(os.environ.get("SHUNT_KILLS", "100"))
 STRIDE = 6
+MINUTE = 60
 # Of these none matters to the traffic.
 ONE, TWO = ({"exclude_cidrs": ", ".join(f"1.{n}.1.{i}" for i in range(8)),
              "exclude_uids": f"400000000{n}"} for n in (1, 2))
@@ -172,6 +174,75 @@ class RandomMoments(KillCase):
         self.wait_for_splicing()
         self.conclude(REDIRECTED)
         wait_until(lambda: len(os.listdir(self.agent.pins)) == 1, "the other version is gone")
+        self.assert_as_after_a_clean_start()
+
+    def test_detach(self):
+        """The traffic goes by the agent, past it, and by the agent again."""
+        self.agent.start()
+        self.start_traffic()
+        self.wait_for_splicing()
+        began = time.monotonic()
+        self.agent.detach()
+        takes = time.monotonic() - began
+        while self.kills < KILLS / 4:
+            self.ensure()
+            asker = threading.Thread(target=self.ask_it_to, args=("detach",))
+            asker.start()
+            time.sleep(self.dice.uniform(0, takes))
+            self.kill()
+            asker.join()
+            self.kills += self.agent.process.returncode == -signal.SIGKILL
+        self.ensure()
+        self.wait_for_splicing()
+        self.conclude(REDIRECTED, ALONE)
+        self.assert_as_after_a_clean_start()
+
+
+class StandsStill(KillCase):
+    """Stopped by a signal, and let go on later."""
+
+    def child(self, name):
+        cgroup = self.world.app.cgroup.child(name)
+        self.addCleanup(lambda: os.path.exists(cgroup.directory) and cgroup.remove())
+        return cgroup
+
+    def enrolled(self, cgroup):
+        entries = self.dump("shunt_cgroups")
+        return os.stat(cgroup.directory).st_ino in {entry["key"] for entry in entries}
+
+    def live_on(self, app):
+        """What programs and runtimes do meanwhile."""
+        brief = self.child("brief")
+        for place in app, Place(brief, app.netns):
+            self.assertEqual(place.run(ask, [FAR4]), {FAR4: REDIRECTED})
+        brief.remove()
+        for traffic in self.load, self.queries, self.talk:
+            traffic.check()
+
+    def test_for_a_minute(self):
+        app = self.world.app
+        mesh = {"cgroups": f"{app.cgroup.path}, {app.cgroup.path}/*"}
+        self.agent.configure(**self.mesh | mesh)
+        self.agent.start()
+        self.start_traffic()
+        self.wait_for_splicing()
+        goes = self.child("goes")
+        wait_until(lambda: self.enrolled(goes), "a cgroup is enrolled")
+        self.agent.process.send_signal(signal.SIGSTOP)
+        try:
+            end = time.monotonic() + MINUTE
+            goes.remove()
+            comes = self.child("comes")
+            self.agent.configure(**self.mesh | mesh | {"exclude_cidrs": f"{RESOLVERS[1]}/32"})
+            self.agent.process.send_signal(signal.SIGHUP)
+            while time.monotonic() < end:
+                self.live_on(app)
+        finally:
+            self.agent.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: self.enrolled(comes), "it makes up for what it missed")
+        wait_until(lambda: app.run(ask, RESOLVERS[1:]) == {RESOLVERS[1]: ALONE}, "it has reloaded")
+        self.wait_for_splicing()
+        self.conclude(REDIRECTED)
         self.assert_as_after_a_clean_start()
 
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Programs of others on the same cgroups, above and below: all keep working."""
+import glob
 import json
 import os
 import shutil
@@ -35,17 +36,19 @@ class Other:
         bpftool("prog", "loadall", f"{world.build}/tests/other.bpf.o", self.pins,
                 "pinmaps", self.pins)
 
+    def attach_one(self, cgroup, kind, program, *flags):
+        """program: as bpftool-prog(8) calls it."""
+        bpftool("cgroup", "attach", cgroup.directory, kind, *program, *flags)
+        self.attached.append((cgroup, kind, program))
+
     def attach(self, cgroup, *flags):
         for kind, program in ATTACHMENTS.items():
-            bpftool("cgroup", "attach", cgroup.directory, kind, "pinned",
-                    f"{self.pins}/{program}", *flags)
-            self.attached.append((cgroup, kind, program))
+            self.attach_one(cgroup, kind, ("pinned", f"{self.pins}/{program}"), *flags)
 
     def close(self):
         for cgroup, kind, program in self.attached:
             if os.path.exists(cgroup.directory):
-                bpftool("cgroup", "detach", cgroup.directory, kind,
-                        "pinned", f"{self.pins}/{program}")
+                bpftool("cgroup", "detach", cgroup.directory, kind, *program)
         shutil.rmtree(self.pins)
 
     def seen(self):
@@ -109,6 +112,21 @@ class Neighbours(Case):
         with self.assertRaisesRegex(Refused, "Operation not permitted"):
             self.enrol(member)
         self.assert_redirected(self.dial(FAR4), FAR4)
+
+    def test_slow_between_two_attachments_of_shunt(self):
+        """As they are for an instant when the agent moves them."""
+        link, = glob.glob(f"{self.agent.pins}/v*/links/"
+                          f"{os.stat(self.world.app.cgroup.directory).st_ino}-connect4")
+        shunt = "id", str(bpftool("link", "show", "pinned", link)["prog_id"])
+        below = self.child(self.world.app.cgroup, "below")
+        self.other.attach_one(below, "connect4", shunt, "multi")
+        self.other.attach_one(below, "connect4", ("pinned", f"{self.other.pins}/other_slow4"),
+                              "multi")
+        sock = self.keep(Place(below, self.world.app.netns).new_socket())
+        with self.counted(connect_redirected=1, connect_already=1):
+            sock.connect((FAR4, PORT))
+            self.assert_redirected(sock, FAR4)
+        self.assertEqual(self.other.seen()["connect"], 1)
 
     def test_exclusive_attachment_to_the_cgroup_of_shunt(self):
         with self.assertRaises(OSError):

@@ -119,8 +119,9 @@ class Queries(Traffic):
 
 def answer_queries(sock):
     while True:
-        query, asker = sock.recvfrom(64)
-        sock.sendto(query, asker)
+        with contextlib.suppress(BlockingIOError):  # nobody has asked for as long as it waits
+            query, asker = sock.recvfrom(64)
+            sock.sendto(query, asker)
 
 
 def message(seed, size):
