@@ -95,7 +95,15 @@ class Listening:
         """Waits until the stream has all that was told since then; how the counters have moved.
         Who tells much does this now and then: a machine may be too slow for a reader to keep up."""
         moved = self.moved(before)
-        wait_until(lambda: len(stream.events) >= moved["events_told"], "all is heard")
+
+        def has_all():
+            if not stream.thread.is_alive():
+                raise AssertionError(f"the stream ended: {self.agent.read_log()}")
+            return len(stream.events) >= moved["events_told"]
+        try:
+            wait_until(has_all, "all is heard")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {len(stream.events)} of {moved}") from None
         return moved
 
     def assert_sums(self):
