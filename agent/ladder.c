@@ -91,7 +91,10 @@ static int ladder_load(struct agent *agent)
 			"pin_dir %s is on a file system that is mounted read-only; mount it anew with: mount -o remount,rw",
 			config->pin_dir);
 	else if (r < 0)
-		ladder_complain(agent, "the programs could not be loaded: %s", strerror(-r));
+		ladder_complain(
+			agent,
+			"the programs could not be loaded: %s; `shuntctl doctor` tells what is missing",
+			strerror(-r));
 	if (r)
 		return r < 0 ? r : r == LOADER_E_BUSY ? -EBUSY : -ENODEV;
 	if (loader_flows(agent->loader) != config->limit_flows)
