@@ -76,19 +76,13 @@ void config_check_mesh(struct config_draft *draft, const struct config_mesh *mes
 	check_globs(draft, &mesh->sidecar_cgroups, CONFIG_MESH_SIDECAR_CGROUPS, "sidecar_cgroups");
 }
 
-static bool is_literal(const char *pattern)
-{
-	return !pattern[strcspn(pattern, "*?")];
-}
-
-/* Does @mesh take out all that @pattern matches? */
+/* Does @mesh take out what @pattern matches? The pattern is looked at as if it were a path. */
 static bool takes_out(const struct config_mesh *mesh, const char *pattern)
 {
 	for (size_t i = 0; i < mesh->cgroups.n; i++) {
 		const struct config_glob *glob = &mesh->cgroups.items[i];
 
-		if (glob->negated && (!strcmp(glob->pattern, pattern) ||
-				      (is_literal(pattern) && glob_match(glob->pattern, pattern))))
+		if (glob->negated && glob_match(glob->pattern, pattern))
 			return true;
 	}
 	return false;

@@ -261,7 +261,9 @@ void config_value_endpoint(struct config_draft *draft, void *field, const char *
 		return;
 	}
 	v4 = addr_is_v4(endpoint.addr);
-	if (addr_is_unspecified(endpoint.addr)) {
+	/* A link-local address is none without an interface, and there is no way to write one. */
+	if (addr_is_unspecified(endpoint.addr) || addr_is_multicast(endpoint.addr) ||
+	    addr_is_link_local(endpoint.addr)) {
 		value_error(draft, "nothing can connect to '%s'; write %s:%u", text,
 			    v4 ? "127.0.0.1" : "[::1]", ntohs(endpoint.port));
 		return;

@@ -49,6 +49,18 @@ bool addr_is_unspecified(const __be32 addr[4])
 	return !addr[3] && (addr_is_v4(addr) || (!addr[0] && !addr[1] && !addr[2]));
 }
 
+bool addr_is_multicast(const __be32 addr[4])
+{
+	if (addr_is_v4(addr))
+		return ntohl(addr[3]) >> 28 == 0xe || !~addr[3];
+	return ntohl(addr[0]) >> 24 == 0xff;
+}
+
+bool addr_is_link_local(const __be32 addr[4])
+{
+	return ntohl(addr[0]) >> 22 == 0xfe80 >> 6;
+}
+
 int addr_parse(const char *text, __be32 ret[4])
 {
 	struct in6_addr v6;

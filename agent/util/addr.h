@@ -12,6 +12,8 @@
 bool addr_is_v4(const __be32 addr[4]);		/* IPv4-mapped? */
 bool addr_is_loopback(const __be32 addr[4]);	/* 127.0.0.0/8, ::1 */
 bool addr_is_unspecified(const __be32 addr[4]); /* 0.0.0.0, :: */
+bool addr_is_multicast(const __be32 addr[4]);	/* 224.0.0.0/4, ff00::/8, 255.255.255.255 */
+bool addr_is_link_local(const __be32 addr[4]);	/* fe80::/10 */
 
 /* "1.2.3.4" or "::1", without brackets. 0 or -EINVAL. An IPv4-mapped text is IPv4. */
 int addr_parse(const char *text, __be32 ret[4]);

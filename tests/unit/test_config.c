@@ -268,6 +268,17 @@ static void test_messages(void **state)
 		{MESH "dns_redirect = 0.0.0.0:53, [::]:53\n",
 		 {"x.ini:5: dns_redirect: nothing can connect to '0.0.0.0:53'; write 127.0.0.1:53",
 		  "x.ini:5: dns_redirect: nothing can connect to '[::]:53'; write [::1]:53"}},
+		/* … no address of one host, or none without an interface */
+		{MESH
+		 "dns_redirect = 224.0.0.251:53, 255.255.255.255:53, [ff02::fb]:53, [fe80::1]:53\n",
+		 {"x.ini:5: dns_redirect: nothing can connect to '224.0.0.251:53'; write 127.0.0.1:53",
+		  "x.ini:5: dns_redirect: nothing can connect to '255.255.255.255:53'; write 127.0.0.1:53",
+		  "x.ini:5: dns_redirect: nothing can connect to '[ff02::fb]:53'; write [::1]:53",
+		  "x.ini:5: dns_redirect: nothing can connect to '[fe80::1]:53'; write [::1]:53"}},
+		{MESH "dns_redirect = 239.255.255.255:53, [febf::1]:53\n",
+		 {"x.ini:5: dns_redirect: nothing can connect to '239.255.255.255:53'; write 127.0.0.1:53",
+		  "x.ini:5: dns_redirect: nothing can connect to '[febf::1]:53'; write [::1]:53"}},
+		{MESH "dns_redirect = 240.0.0.1:53, [fec0::1]:53\n", {NULL}},
 
 		/* patterns */
 		{MESH "sidecar_cgroups = a/b, /a/../b, /a//b, /a**, /a/,\n  /a b, !, !a, ! /fine\n",
@@ -322,9 +333,7 @@ static void test_messages(void **state)
 		 {"x.ini:1: mesh a: neither tcp_redirect nor dns_redirect, and splice = off: nothing would be done"}},
 		/* … is judged after its lines, and told before them */
 		{
-			"[mesh a]\ncgroups = x\n\n" MESH_B "x = 1\n",
-			{"x.ini:1: mesh a: neither tcp_redirect nor dns_redirect: nothing is redirected; if splicing alone is meant, write splice = sidecar", "x.ini:1: mesh a: nothing says who the sidecar is: nothing would be spliced; give sidecar_cgroups, sidecar_uids or sidecar_gids", "x.ini:2: cgroups: 'x' does not begin with '/'",
-			 "x.ini:8: unknown key 'x'; [mesh] has cgroups, sidecar_cgroups, sidecar_uids, sidecar_gids, tcp_redirect, dns_redirect, include_cidrs, exclude_cidrs, include_ports, exclude_ports, exclude_uids, exclude_gids, splice, on_sidecar_down"}},
+			"[mesh a]\ncgroups = x\n\n" MESH_B "x = 1\n", {"x.ini:1: mesh a: neither tcp_redirect nor dns_redirect: nothing is redirected; if splicing alone is meant, write splice = sidecar", "x.ini:1: mesh a: nothing says who the sidecar is: nothing would be spliced; give sidecar_cgroups, sidecar_uids or sidecar_gids", "x.ini:2: cgroups: 'x' does not begin with '/'", "x.ini:8: unknown key 'x'; [mesh] has cgroups, sidecar_cgroups, sidecar_uids, sidecar_gids, tcp_redirect, dns_redirect, include_cidrs, exclude_cidrs, include_ports, exclude_ports, exclude_uids, exclude_gids, splice, on_sidecar_down"}},
 		/* … whose values are wrong lacks nothing else */
 		{"[mesh a]\ncgroups = a #\nsidecar_gids = -\ndns_redirect = x\n",
 		 {"x.ini:2: cgroups: 'a #': a comment after a value begins with ';'",
@@ -373,11 +382,14 @@ static void test_overlaps(void **state)
 		{MESH "[mesh b]\ncgroups = /a/**, !/a/*" REST, {NULL}},
 		{"[mesh a]\ncgroups = /a/*, !/a/b" REST "[mesh b]\ncgroups = /a/b" REST, {NULL}},
 		{"[mesh a]\ncgroups = /a/*, !/a/b*" REST "[mesh b]\ncgroups = /a/b1" REST, {NULL}},
+		{"[mesh a]\ncgroups = /a/*, !/a/b*" REST "[mesh b]\ncgroups = /a/b?" REST, {NULL}},
+		{"[mesh a]\ncgroups = /a/**/b-*" REST "[mesh b]\ncgroups = /a/**, !/a/**/b*" REST,
+		 {NULL}},
 		/* a part of it is, or all */
 		{MESH "[mesh b]\ncgroups = /a/**, !/a/b" REST,
 		 {MAY_CLAIM("6", "b", "/a/**", "a", "2")}},
-		{"[mesh a]\ncgroups = /a/*, !/a/b*" REST "[mesh b]\ncgroups = /a/b?" REST,
-		 {MAY_CLAIM("6", "b", "/a/b?", "a", "2")}},
+		{MESH "[mesh b]\ncgroups = /a/*, !/a/?x" REST,
+		 {MAY_CLAIM("6", "b", "/a/*", "a", "2")}},
 		/* what is taken out is nothing that they share */
 		{"[mesh a]\ncgroups = /a/*, !/a/c" REST "[mesh b]\ncgroups = /a/b" REST,
 		 {MAY_CLAIM("6", "b", "/a/b", "a", "2")}},
