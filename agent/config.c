@@ -172,6 +172,14 @@ void config_draft_warning(struct config_draft *draft, unsigned int line, const c
 	add_problem(draft, problem);
 }
 
+void config_problems_warn(struct config_problems *problems, const struct config *config,
+			  const char *what)
+{
+	struct config_draft draft = {.path = config->path, .problems = problems};
+
+	config_draft_warning(&draft, 0, "%s", what);
+}
+
 int config_parse(FILE *stream, const char *path, struct config_problems *problems,
 		 struct config **ret)
 {

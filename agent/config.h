@@ -133,3 +133,7 @@ int config_parse(FILE *stream, const char *path, struct config_problems *problem
 
 struct config *config_free(struct config *config); /* NULL-safe; returns NULL */
 void config_problems_deinit(struct config_problems *problems);
+
+/* Adds what only who applies @config can say of the file as a whole. */
+void config_problems_warn(struct config_problems *problems, const struct config *config,
+			  const char *what);

@@ -102,6 +102,24 @@ class Reload(AgentCase):
             self.agent.ask("reload")
         self.assertEqual(ask([FAR4]), {FAR4: f"one {(FAR4, PORT)}"})
 
+    def test_what_waits_for_a_start(self):
+        """It stays, each reload says so as long as the file has another, and status is right."""
+        before = self.agent.ask("status")
+        self.addCleanup(self.agent.reload)
+        self.addCleanup(setattr, self.agent, "settings", {})
+        for key in "pin_dir", "control_socket", "cgroup_root":
+            self.agent.settings = {key: f"{self.world.directory}/other"}
+            self.agent.configure()
+            for _ in range(2):
+                said = self.agent.ask("reload")["warnings"]
+                self.assertEqual([key in warning for warning in said], [True], said)
+        now = self.agent.ask("status")
+        for place in "pin_dir", "cgroup_root":
+            self.assertEqual(now[place], before[place])
+        self.agent.settings = {}
+        self.agent.configure()
+        self.assertEqual(self.agent.ask("reload")["warnings"], [])
+
     def test_cgroups_come_and_go(self):
         self.reload(cgroups=f"{self.world.app.cgroup.path}/*")
         for _ in range(3):
