@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -77,6 +78,11 @@ static int take_json(struct ctl *ctl, int argc, char **argv)
 	return argc - 1;
 }
 
+static bool asks_for_help(int argc, char **argv)
+{
+	return argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
+}
+
 static int run(struct ctl *ctl, int argc, char **argv)
 {
 	argc = take_json(ctl, argc, argv);
@@ -85,6 +91,12 @@ static int run(struct ctl *ctl, int argc, char **argv)
 
 		if (strcmp(command->name, argv[0]) != 0)
 			continue;
+		if (asks_for_help(argc, argv)) {
+			printf("Usage: shuntctl [-s SOCKET] [-j] %s%s%s\n\n%s; see shuntctl(8)\n",
+			       command->name, *command->arguments ? " " : "", command->arguments,
+			       command->help);
+			return EXIT_SUCCESS;
+		}
 		if (argc - 1 < command->min || argc - 1 > command->max) {
 			out_error("usage: shuntctl [-s SOCKET] [-j] %s%s%s", command->name,
 				  *command->arguments ? " " : "", command->arguments);

@@ -36,7 +36,12 @@ holds "$(expect_failure 2 ctl exec "$CG/app" true)" "usage: shuntctl"
 holds "$(expect_failure 2 ctl -x status)" "shuntctl"
 holds "$(ctl --help)" "explain PID|CGROUP DESTINATION"
 holds "$(ctl --version)" "shuntctl "
+for command in $(ctl --help | sed -n 's/^  \([a-z]\+\) .*/\1/p'); do
+	holds "$(ctl "$command" --help)" "Usage: shuntctl [-s SOCKET] [-j] $command"
+	expect "$command -h" "$(ctl "$command" --help)" "$(ctl "$command" -h)"
+done
 holds "$("$SHUNTD" --help)" "usage: shuntd"
+holds "$("$SHUNTD" -h)" "usage: shuntd"
 holds "$("$SHUNTD" --version)" "shuntd "
 holds "$(expect_failure 2 "$SHUNTD" -c "$DIR/shunt.ini" more)" "unexpected 'more'"
 
@@ -58,6 +63,10 @@ expect "each mistake with its line" "2 3 4 5 6 7 8" \
 	"$(sed -n 's/^.*bad\.ini:\([0-9]*\): .*/\1/p' <<<"$bad" | paste -sd ' ')"
 holds "$bad" "unknown key 'colour'"
 holds "$bad" "write 10.0.0.0/8"
+{ printf '[limits]\nrules = 4\n' && cat "$DIR/shunt.ini"; } >"$DIR/many.ini"
+holds "$("$SHUNTD" -c "$DIR/many.ini" --check)" "no errors"
+sed -i 's/^rules = 4/rules = 2/' "$DIR/many.ini"
+holds "$(expect_failure 1 "$SHUNTD" -c "$DIR/many.ini" --check)" "more rules than limits.rules = 2"
 expect "a check leaves nothing" "" "$(ls "$DIR/bpf" | grep -v '\.debug$')"
 
 echo "--- the agent"
