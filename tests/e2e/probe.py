@@ -6,6 +6,7 @@ probe.py refused SERVER4 SERVER6      the same while no sidecar listens
 probe.py server NAME ADDRESS…         accepts on address/port, tells the client what it sees
 probe.py dns ADDRESS…                 the same for datagrams
 """
+import ctypes
 import errno
 import select
 import socket
@@ -186,6 +187,17 @@ def dns_connected(title, family, server):
     case.sock.close()
 
 
+def dns_other_family(server6, mapped):
+    """A resolver that asks one server after the other, all on one socket."""
+    case = Case("IPv6, then v4-mapped", socket.AF_INET6, socket.SOCK_DGRAM)
+    case.connect(server6, 53)
+    case.say("IPV6_V6ONLY", case.sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
+    unspecified = bytes(16)
+    ctypes.CDLL(None).connect(case.sock.fileno(), unspecified, len(unspecified))
+    case.connect(mapped, 53)
+    case.sock.close()
+
+
 def dns_two_resolvers(title, family, servers):
     case = Case(title, family, socket.SOCK_DGRAM)
     for server in servers:
@@ -213,6 +225,7 @@ def client(server4, server6, own4):
         options(f"{title} options", family, host)
         dns_connected(f"{title} DNS connected", family, host)
         Case(f"{title} DNS over TCP", family).run(host, 53)
+    dns_other_family(server6, mapped)
     dns_two_resolvers("IPv4 two resolvers", four, (server4, server4 + "53"))
     dns_two_resolvers("IPv6 two resolvers", six, (server6, server6 + "53"))
     Case("nothing listens there").run(server4, 81)
