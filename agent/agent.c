@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cgroup_trial.h"
 #include "ladder.h"
 #include "log.h"
 #include "log_verifier.h"
@@ -33,18 +34,20 @@
 static void agent_linger(struct agent *agent);
 
 /* Before anything of @config is in force: nothing is spliced by a kernel that was not tried. One
- * that failed is tried again, since it may have been for something that the operator has mended. */
+ * that failed is tried again, since it may have been for something that the operator has mended.
+ * Where it could not be tried later on, it is before somebody wants it. */
 static void agent_try_splicing(struct agent *agent, const struct config *config)
 {
 	_cleanup_free_ char *lacks = NULL;
+	bool wanted = splice_wanted(config);
 
-	if (!agent->splice || !splice_wanted(config))
+	if (!agent->splice || (!wanted && !cgroup_trial_now_or_never(agent->cgroup_root)))
 		return;
 	if (!selftest_allows(&agent->selftest)) {
 		selftest_run(agent->cgroup_root, &agent->selftest);
 		lacks = selftest_lacks(&agent->selftest);
 	}
-	if (lacks)
+	if (lacks && wanted)
 		log_warning("nothing is spliced: %s", lacks);
 	splice_allow(agent->splice, &agent->selftest);
 }

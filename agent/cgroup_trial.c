@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "cgroup.h"
 #include "log.h"
@@ -102,6 +103,26 @@ static int cgroup_trial_open_place(const char *cgroup_root)
 	if (root >= 0 && faccessat(root, ".", W_OK, AT_EACCESS) && errno == EACCES)
 		return cgroup_trial_open_own();
 	return TAKE_FD(root);
+}
+
+/* Whoever owns it may write there without more privileges. */
+static bool cgroup_trial_is_ours(int fd)
+{
+	struct stat about;
+
+	return fd >= 0 && !fstat(fd, &about) && about.st_uid == geteuid() &&
+	       about.st_mode & S_IWUSR;
+}
+
+bool cgroup_trial_now_or_never(const char *cgroup_root)
+{
+	_cleanup_close_ int root = open(cgroup_root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_cleanup_close_ int own = -1;
+
+	if (root < 0 || cgroup_trial_is_ours(root) || faccessat(root, ".", W_OK, AT_EACCESS))
+		return false;
+	own = cgroup_trial_open_own();
+	return !cgroup_trial_is_ours(own);
 }
 
 int cgroup_trial_init(struct cgroup_trial *trial, const char *cgroup_root, const char *prefix)

@@ -2,6 +2,8 @@
 /* A cgroup to try something in, which is there for that time only. */
 #pragma once
 
+#include <stdbool.h>
+
 struct cgroup_trial {
 	int root; /* open directories: where it is made, … */
 	int fd;	  /* … and itself */
@@ -21,3 +23,6 @@ struct cgroup_trial {
 int cgroup_trial_init(struct cgroup_trial *trial, const char *cgroup_root, const char *prefix);
 /* Removes it; who was in it has ended. Logs if that fails. */
 void cgroup_trial_deinit(struct cgroup_trial *trial);
+
+/* Can one be made now, but by none of the privileges that the agent keeps when it is ready? */
+bool cgroup_trial_now_or_never(const char *cgroup_root);

@@ -125,6 +125,17 @@ static int verbs_join(const struct config_problems *problems, char **ret)
 	return fclose(stream) ? -errno : 0;
 }
 
+/* What a reload asks for and does not get is no reason to refuse the rest of it. */
+static void verbs_warn_of_splice(const struct agent *agent, json_t *warnings)
+{
+	json_t *lacks = verbs_splice_lacks(agent);
+
+	if (json_is_string(lacks))
+		json_array_append_new(
+			warnings, json_sprintf("nothing is spliced: %s", json_string_value(lacks)));
+	json_decref(lacks);
+}
+
 static int verbs_reload(void *user, const json_t *request, json_t **ret_result, char **ret_error)
 {
 	struct config_problems problems = {};
@@ -146,6 +157,7 @@ static int verbs_reload(void *user, const json_t *request, json_t **ret_result, 
 		json_decref(warnings);
 		return r;
 	}
+	verbs_warn_of_splice(agent, warnings);
 	return verbs_done(json_pack("{s:I, s:o}", "meshes", (json_int_t)agent->config->n_meshes,
 				    "warnings", warnings),
 			  ret_result);

@@ -17,6 +17,8 @@ int verbs_need_enrol(const struct agent *agent, char **ret_error);
 int verbs_done(json_t *result, json_t **ret_result);
 /* verbs_text(), or null for NULL. */
 json_t *verbs_text_or_null(const char *text);
+/* Why nothing is spliced although some mesh asks for it, or null. */
+json_t *verbs_splice_lacks(const struct agent *agent);
 
 /* Verbs: see control_verb_fn. */
 int verbs_status(void *user, const json_t *request, json_t **ret_result, char **ret_error);

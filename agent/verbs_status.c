@@ -111,7 +111,7 @@ const char *verbs_splice(const struct agent *agent)
 	return agent->splice && selftest_allows(&agent->selftest) ? "on" : "kernel";
 }
 
-static json_t *verbs_splice_lacks(const struct agent *agent)
+json_t *verbs_splice_lacks(const struct agent *agent)
 {
 	const char *obstacle = agent->loader ? loader_cannot_splice(agent->loader) : NULL;
 	_cleanup_free_ char *lacks = NULL;

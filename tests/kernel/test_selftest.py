@@ -4,6 +4,7 @@
 import os
 
 from case import FAR4, TCP4, UNLOADABLE, Agent, OwnAgentCase, main
+from sandbox import Cgroup
 
 NOBODY = 999999999  # no process has such a number
 NEEDED = {"borrow", "pair", "charge", "fionread", "eof", "shutdown", "bound", "order", "kick",
@@ -102,8 +103,10 @@ class Selftest(OwnAgentCase):
         status = self.agent.ask("status")
         self.assertEqual(status["splice"], "kernel")
         self.assertIn("no cgroup can be made below cgroup_root", status["splice_lacks"])
+        because = f"nothing is spliced: {status['splice_lacks']}"
         self.assertIn("nothing is spliced: the self-test could not be made",
                       self.agent.read_log())
+        self.assertEqual(self.agent.ask("reload")["warnings"], [because])
         self.assertEqual(set(self.outcomes().values()), {"untried"})
         self.listen_at(*TCP4)
         with self.counted(connect_redirected=1, splice_plain_kernel=1, splice_paired=0):
@@ -134,6 +137,31 @@ class Selftest(OwnAgentCase):
         self.start(splice="node")
         self.assertEqual([name for name in os.listdir(self.world.cgroup.directory)
                           if "selftest" in name], [os.path.basename(others)])
+
+
+class AtTheRoot(OwnAgentCase):
+    """An agent in the root of the tree, which was started by hand: no cgroup is its own to write to
+    when it has given up what it does not need."""
+
+    def setUp(self):
+        self.sidecars = {}
+        self.agent.place = Cgroup(self.world.mount, "")
+
+    def tearDown(self):
+        super().tearDown()
+        self.agent.detach()
+
+    def test_made_in_time(self):
+        self.agent.configure(splice="off")
+        self.agent.start()
+        status = self.agent.ask("status")
+        self.assertEqual((status["splice"], status["splice_lacks"]), ("off", None))
+        self.agent.configure(splice="node")
+        warnings = self.agent.ask("reload")["warnings"]
+        if not self.can_splice():
+            self.leave_out()
+        self.assertEqual(warnings, [])
+        self.assertEqual(self.agent.ask("status")["splice"], "on")
 
 
 if __name__ == "__main__":
