@@ -321,6 +321,8 @@ int agent_reload(struct agent *agent, struct config_problems *problems)
 	}
 	if (r)
 		config_free(config);
+	else
+		log_info("reloaded %s", agent->config->path);
 	agent_set_log_level(agent->config);
 	agent_apply_http(agent);
 	agent_watch_config(agent);
@@ -440,8 +442,6 @@ static void agent_reload_by_signal(struct agent *agent)
 		log_warning("%s", problems.items[i].text);
 	if (r)
 		log_error("not reloaded: the configuration in force stays");
-	else
-		log_info("reloaded %s", agent->config->path);
 	config_problems_deinit(&problems);
 }
 

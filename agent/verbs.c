@@ -149,6 +149,8 @@ static int verbs_reload(void *user, const json_t *request, json_t **ret_result, 
 			json_array_append_new(warnings, verbs_text(problems.items[i].text));
 	if (r && problems.n_errors)
 		verbs_join(&problems, ret_error);
+	else if (r == -ESHUTDOWN)
+		verbs_fail(ret_error, r, "not reloaded: everything is being taken out");
 	else if (r)
 		verbs_fail(ret_error, r, "not reloaded: %s; the agent's log says more",
 			   strerror(-r));
