@@ -109,7 +109,7 @@ class Reload(AgentCase):
         self.addCleanup(setattr, self.agent, "settings", {})
         for key in "pin_dir", "control_socket", "cgroup_root":
             self.agent.settings = {key: f"{self.world.directory}/other"}
-            self.agent.configure()
+            self.agent.configure(splice="off")
             for _ in range(2):
                 said = self.agent.ask("reload")["warnings"]
                 self.assertEqual([key in warning for warning in said], [True], said)
@@ -117,7 +117,7 @@ class Reload(AgentCase):
         for place in "pin_dir", "cgroup_root":
             self.assertEqual(now[place], before[place])
         self.agent.settings = {}
-        self.agent.configure()
+        self.agent.configure(splice="off")
         self.assertEqual(self.agent.ask("reload")["warnings"], [])
 
     def test_cgroups_come_and_go(self):
