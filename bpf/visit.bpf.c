@@ -283,6 +283,9 @@ int shunt_visit(struct bpf_sockopt *ctx)
 
 	if (ctx->level != SHUNT_VISIT_LEVEL || !control || !visit_by_agent(control))
 		return visit_pass(ctx);
+	/* It is attached to a cgroup above this one too, and has been here. */
+	if (ctx->optlen < 0)
+		return 1;
 	given = ctx->optval;
 	if ((void *)(given + 1) > ctx->optval_end || ctx->sk->protocol != IPPROTO_TCP)
 		return visit_pass(ctx);

@@ -352,6 +352,19 @@ class Leaving(SpliceCase):
         with self.moving(splice_plain_bytes=0):
             self.assert_splices(client, server)
 
+    def test_stream_from_a_cgroup_to_one_below(self):
+        """The agent's program at the one sees the sockets of both, and the other has its own."""
+        app = self.world.app
+        nested = app.cgroup.child("nested")
+        self.addCleanup(nested.remove)
+        self.agent.reload(**self.mesh | {"cgroups": f"{app.cgroup.path}, {nested.path}"})
+        self.addCleanup(self.agent.reload, **self.mesh)
+        client, server = self.open(at=Place(nested, app.netns))
+        self.stream(client, server, lambda: self.members() == 0, "both ends are out")
+        with self.moving(splice_adopted=1):
+            self.converse_until(client, server, lambda: self.members() == 2, "it is let in again")
+        self.assert_splices(client, server)
+
     def test_stream_across_a_link(self):
         """Its ends are in two namespaces; the agent finds one by a process that is in it."""
         self.keep(self.in_far().start(signal.pause))
