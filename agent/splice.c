@@ -95,8 +95,8 @@ static void splice_on_again(void *user, uint32_t pid)
 		splice->wants_later = true;
 }
 
-/* One walk, and what it leaves to do. */
-static void splice_walk(struct splice *splice, const struct splice_task *task, bool everybody)
+/* One walk, and what it leaves to do. Returns whether some are being let in. */
+static bool splice_walk(struct splice *splice, const struct splice_task *task, bool everybody)
 {
 	struct visit_result result = {.again = splice_on_again, .user = splice};
 	uint64_t begin = uv_hrtime();
@@ -109,6 +109,7 @@ static void splice_walk(struct splice *splice, const struct splice_task *task, b
 	if (r)
 		log_errno(r, "sockets cannot be passed by");
 	splice->wants_later |= r || result.later;
+	return result.adopts;
 }
 
 static void splice_on_soon(uv_timer_t *timer);
@@ -147,19 +148,31 @@ static void splice_on_soon(uv_timer_t *timer)
 	splice_schedule(splice);
 }
 
+static void splice_watch_reads(struct splice *splice)
+{
+	int r = loader_watch_reads(splice->loader);
+
+	if (r)
+		log_errno(r, "readers cannot be watched: spilled ones resume late");
+}
+
 /* Pairs that left are let in again when they alternate, which only TCP's own figures tell. */
 static void splice_on_later(uv_timer_t *timer)
 {
 	static const struct splice_task everybody = {.pid = SPLICE_EVERYBODY};
 	struct splice *splice = timer->data;
+	bool adopts;
 
 	splice->looked = uv_now(splice->loop);
 	visit_rest(splice->visit, false);
 	splice->wants_later = false;
 	/* Of those that begin from here on the kernel half tells again; the others are seen now. */
 	splice->control->opened = 0;
-	splice_walk(splice, &everybody, true);
-	splice->later_ms = splice->n_tasks ? SPLICE_LATER_MS : 2 * splice->later_ms;
+	if (splice->control->spilled) /* before this agent, it may be */
+		splice_watch_reads(splice);
+	/* Who has not been read, or not accepted, may not be for ever. */
+	adopts = splice_walk(splice, &everybody, true);
+	splice->later_ms = adopts ? SPLICE_LATER_MS : 2 * splice->later_ms;
 	if (splice->later_ms > SPLICE_LATER_MAX)
 		splice->later_ms = SPLICE_LATER_MAX;
 	if (splice->later_ms > 2 * SPLICE_LATER_MS)
@@ -270,14 +283,6 @@ static int splice_read_scan(struct splice *splice)
 static void splice_on_scan(uv_timer_t *timer)
 {
 	splice_read_scan(timer->data);
-}
-
-static void splice_watch_reads(struct splice *splice)
-{
-	int r = loader_watch_reads(splice->loader);
-
-	if (r)
-		log_errno(r, "readers cannot be watched: spilled ones resume late");
 }
 
 static void splice_on_event(void *user, const void *record)

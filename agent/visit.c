@@ -222,7 +222,6 @@ static enum shunt_visit_answer visit_ask(const struct visit *visit, const struct
 
 static void visit_again(struct visit_result *result, const struct shunt_stop *stop)
 {
-	result->unfinished++;
 	result->again(result->user, stop->pid);
 }
 
@@ -242,6 +241,9 @@ static void visit_look(struct visit *visit, const struct shunt_stop *stop,
 		break;
 	case SHUNT_VISIT_COME_BACK:
 		visit_again(result, stop);
+		break;
+	case SHUNT_VISIT_WAITS:
+		result->later = true;
 		break;
 	default:
 		break;
@@ -273,6 +275,7 @@ static void visit_adopt(struct visit *visit, const struct visit_end ends[SHUNT_E
 	    visit_ask(visit, client, SHUNT_VISIT_IN) == SHUNT_VISIT_DONE &&
 	    visit_ask(visit, server, SHUNT_VISIT_IN_BOTH) == SHUNT_VISIT_DONE) {
 		/* What came by TCP at the last moment is to be found there. */
+		result->adopts = true;
 		for (int i = 0; i < SHUNT_ENDS; i++)
 			visit_again(result, ends[i].stop);
 		return;
@@ -281,9 +284,11 @@ static void visit_adopt(struct visit *visit, const struct visit_end ends[SHUNT_E
 		if (!maps_del_end(visit->maps, &ends[i].stop->end))
 			visit_ask(visit, &ends[i], SHUNT_VISIT_BACK);
 	result->later = true;
-	if (one == SHUNT_VISIT_COME_BACK || other == SHUNT_VISIT_COME_BACK)
-		for (int i = 0; i < SHUNT_ENDS; i++)
-			visit_again(result, ends[i].stop);
+	if (one != SHUNT_VISIT_COME_BACK && other != SHUNT_VISIT_COME_BACK)
+		return;
+	result->adopts = true;
+	for (int i = 0; i < SHUNT_ENDS; i++)
+		visit_again(result, ends[i].stop);
 }
 
 static void visit_both(struct visit *visit, const struct shunt_stop *const stops[SHUNT_ENDS],
@@ -401,7 +406,7 @@ int visit_walk(struct visit *visit, uint32_t pid, bool everybody, struct visit_r
 {
 	int r = loader_visit_walk(visit->kernel, pid, everybody);
 
-	result->unfinished = 0;
+	result->adopts = false;
 	result->later = false;
 	r = r < 0 ? r : visit_read(visit, r);
 	if (r)

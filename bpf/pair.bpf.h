@@ -11,6 +11,8 @@
 #include "tcp.bpf.h"
 #include "watch.bpf.h"
 
+#define PAIR_TRIES 4 /* to read numbers of a socket in use */
+
 /* One end of a pair, as its own program sees it. */
 struct pair_view {
 	struct shunt_pair_key key;
@@ -52,6 +54,24 @@ static __always_inline bool pair_find(struct tcp_numbers numbers, __u32 likely_e
 		return false;
 	pair_view_set(ret, pair, end);
 	return true;
+}
+
+/* The pair of a socket that is not locked. Numbers that are read twice alike belong together: they
+ * do not change over its life. */
+static __always_inline bool pair_find_unlocked(struct tcp_sock *me, struct pair_view *ret)
+{
+	struct tcp_numbers numbers = tcp_numbers(me);
+
+	for (int i = 0; i < PAIR_TRIES; i++) {
+		struct tcp_numbers before = numbers;
+
+		if (pair_find(numbers, tcp_likely_end(me), ret))
+			return true;
+		numbers = tcp_numbers(me);
+		if (numbers.own == before.own && numbers.peer == before.peer)
+			return false;
+	}
+	return false;
 }
 
 static __always_inline struct shunt_end_key pair_end_key(const struct pair_view *view, __u32 end)

@@ -22,8 +22,7 @@ int BPF_PROG(shunt_reads, struct sock *sk, int length, int flags)
 	if (sk->__sk_common.skc_state == 0 || !sk->sk_user_data || sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	me = bpf_skc_to_tcp_sock(sk);
-	/* The socket is not locked, so the numbers may be torn; then its next read is seen. */
-	if (!me || !pair_find(tcp_numbers(me), tcp_likely_end(me), &view))
+	if (!me || !pair_find_unlocked(me, &view))
 		return 0;
 	if (pair_state(view.peer) != SHUNT_STATE_SPILLED || !tcp_queue_empty(me) ||
 	    me->rcv_nxt == me->copied_seq)

@@ -71,20 +71,28 @@ static __always_inline void visit_subscribe(struct bpf_sockopt *ctx, int wanted)
 static __always_inline __u32 visit_look(struct bpf_sockopt *ctx, const struct pair_view *view,
 					struct tcp_sock *me)
 {
+	struct tcp_sock *peer = tcp_at(view->peer->sock);
 	bool spilled = pair_state(view->peer) == SHUNT_STATE_SPILLED;
 	__u32 flags = pair_flags(view->pair), answer = 0;
+	bool unread = !tcp_queue_empty(me);
 
 	if (adopt_is_stray(view, me)) {
 		pair_set(view->pair, SHUNT_PAIR_KICK << view->end);
 		return SHUNT_VISIT_TAKE_OUT;
 	}
 	if (flags & SHUNT_PAIR_MEMBER << view->end && !(flags & SHUNT_PAIR_ADOPT)) {
-		if (spilled)
+		/* Who has not come to the boundary is seen when it does (shunt_reads), which
+		 * tells nothing of who is owed a kick already. */
+		if (unread)
+			pair_clear(view->pair, SHUNT_PAIR_KICK << view->end);
+		else if (spilled)
 			pair_set(view->pair, SHUNT_PAIR_KICK << view->end);
 		if (settle_proven(view, me))
 			return SHUNT_VISIT_TAKE_OUT; /* and comes back: it is kicked then */
 		if (spilled || flags & SHUNT_PAIR_LEAVE)
-			answer = SHUNT_VISIT_COME_BACK;
+			answer = unread || (!spilled && !tcp_queue_empty(peer))
+					 ? SHUNT_VISIT_WAITS
+					 : SHUNT_VISIT_COME_BACK;
 	}
 	visit_kick(ctx, view, me);
 	return answer;

@@ -17,7 +17,6 @@
 #include "adopt.bpf.h"
 
 #define WALK_BACKOFF 6 /* at most 2^6 walks between two tries */
-#define WALK_TRIES   4 /* to read numbers of a socket in use */
 
 /* Segments with data that each end has to have sent since the last walk, to be worth it. */
 #define WALK_BUSY    8
@@ -28,24 +27,6 @@
  * so that what was sent since the last such walk counts. */
 __u32 walk_number = 0;
 __u32 walk_everybody = 0;
-
-/* The pair of a socket that is not locked. Numbers that are read twice alike belong together: they
- * do not change over its life. */
-static __always_inline bool walk_find(struct tcp_sock *me, struct pair_view *ret)
-{
-	struct tcp_numbers numbers = tcp_numbers(me);
-
-	for (int i = 0; i < WALK_TRIES; i++) {
-		struct tcp_numbers before = numbers;
-
-		if (pair_find(numbers, tcp_likely_end(me), ret))
-			return true;
-		numbers = tcp_numbers(me);
-		if (numbers.own == before.own && numbers.peer == before.peer)
-			return false;
-	}
-	return false;
-}
 
 /* One socket that the walk passes by. */
 struct walk_at {
@@ -244,7 +225,7 @@ int shunt_walk(struct bpf_iter__task_file *ctx)
 	at.stop.thread = task->pid;
 	at.stop.fd = ctx->fd;
 	at.stop.cgroup = tcp_sk(me)->sk_cgrp_data.cgroup->kn->id;
-	if (!walk_find(me, &view)) {
+	if (!pair_find_unlocked(me, &view)) {
 		if (control->discover && walk_everybody)
 			walk_discover(&at);
 		return 0;

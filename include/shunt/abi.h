@@ -532,6 +532,7 @@ enum shunt_visit_answer {
 	SHUNT_VISIT_TAKE_OUT,
 	SHUNT_VISIT_LET_IN,
 	SHUNT_VISIT_COME_BACK, /* soon: it cannot be finished now */
+	SHUNT_VISIT_WAITS,     /* for a program to read, which may be long */
 };
 
 /* shunt_programs: executable -> what is known of it. Written by the agent. */

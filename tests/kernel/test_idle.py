@@ -10,7 +10,7 @@ import time
 
 from case import main
 from sandbox import DEADLINE, PATIENCE, wait_until
-from semantics import pattern, read, write
+from semantics import fill, pattern, read, write
 from splice_case import SpliceCase
 
 LISTEN = "127.0.0.1", 9470
@@ -87,6 +87,10 @@ class Idle(SpliceCase):
             self.agent.ask("status")
             wait_until(lambda: len(trace.lines()) > len(before), "a question is seen")
 
+    @staticmethod
+    def walks(trace):
+        return sum("BPF_ITER_CREATE" in line for line in trace.lines())
+
     def scrape(self):
         with self.world.far.netns.inside():
             connection = http.client.HTTPConnection(*LISTEN)
@@ -126,9 +130,6 @@ class Idle(SpliceCase):
 
     def test_connections_in_blocking_mode(self):
         """Each of them may be spliced one day, which is no reason to look for each at once."""
-        def walks():
-            return sum("BPF_ITER_CREATE" in line for line in trace.lines())
-
         listener = self.listen()
         clients = [self.keep(self.world.app.new_socket()) for _ in range(MANY)]
         with self.traced() as trace:
@@ -137,9 +138,20 @@ class Idle(SpliceCase):
                 client.connect(listener.getsockname())
                 self.accept_from(listener)
                 self.agent.ask("status")  # it has been told of this one
-            wait_until(walks, "the agent looks for them")
-            looked, took = walks(), time.monotonic() - began
+            wait_until(lambda: self.walks(trace), "the agent looks for them")
+            looked, took = self.walks(trace), time.monotonic() - began
         self.assertLessEqual(looked, 2 + took / WALK)
+
+    def test_reader_that_does_not_read(self):
+        """It tells when it does; until then there is nothing to look for again and again."""
+        client, _ = self.open()
+        with self.traced() as trace:
+            fill(client)
+            self.assertGreater(self.count("splice_spilled"), 0)
+            began = time.monotonic()
+            time.sleep(3)
+            walks, took = self.walks(trace), time.monotonic() - began
+        self.assertLessEqual(walks, 2 + took / WALK)
 
     def test_nothing_is_enrolled(self):
         self.agent.reload(cgroups="/nobody", sidecar_cgroups="/nothing")

@@ -440,6 +440,15 @@ def files_of(pid):
     return names
 
 
+def infos_of(pid):
+    """What /proc says of each file that it has open."""
+    directory = f"/proc/{pid}/fdinfo"
+    for name in os.listdir(directory):
+        with contextlib.suppress(FileNotFoundError), \
+                open(f"{directory}/{name}", encoding="ascii") as info:
+            yield info.read()
+
+
 SYS_EXIT = {"x86_64": 60, "aarch64": 93}[os.uname().machine]  # of this thread alone
 SERVER_AT = 8  # in struct shunt_end_key: is it the server's end?
 
@@ -587,18 +596,11 @@ class Visits(SpliceCase):
         self.leave()
         shown = subprocess.run(["bpftool", "-j", "link", "show"], check=True,
                                stdout=subprocess.PIPE).stdout
-        own = {int(number) for path in self.fdinfo() for number in
+        own = {int(number) for path in infos_of(self.agent.process.pid) for number in
                re.findall(r"^link_id:\t(\d+)$", path, re.MULTILINE)}
         links = [link for link in json.loads(shown) if link["id"] in own]
         self.assertIn("task_file", [link.get("target_name") for link in links])
         self.assertNotIn("tcp", [link.get("target_name") for link in links])
-
-    def fdinfo(self):
-        directory = f"/proc/{self.agent.process.pid}/fdinfo"
-        for name in os.listdir(directory):
-            with contextlib.suppress(FileNotFoundError), \
-                    open(f"{directory}/{name}", encoding="ascii") as info:
-                yield info.read()
 
 
 class EdgeReader:
@@ -705,6 +707,26 @@ class Spill(SpliceCase):
                     reader.read_until(sent)
                     write(server, b"answer")
                     self.assertEqual(read(client, 6), b"answer")
+
+    def test_reader_that_the_agent_saw_before_it_read(self):
+        """It is told at once all the same: by what it reads the agent knows when."""
+        client, server = self.open()
+        reader = EdgeReader(self, server, "short read")
+        with self.moving(splice_drained=1, splice_kicked=1):
+            sent = self.spill(client)
+            self.agent.ask("status")
+            reader.read_until(sent)
+
+    def test_reader_that_a_new_agent_finds(self):
+        client, server = self.open()
+        reader = EdgeReader(self, server, "short read")
+        sent = self.spill(client)
+        self.agent.stop()
+        self.agent.start()
+        wait_until(lambda: any("sock_recv_length" in info for info in
+                               infos_of(self.agent.process.pid)), "readers are watched")
+        with self.moving(splice_drained=1, splice_kicked=1):
+            reader.read_until(sent)
 
     def spill_and_end(self, habit, *, restart=False):
         """What is read then is read of a connection that is over."""
