@@ -449,6 +449,16 @@ def infos_of(pid):
             yield info.read()
 
 
+PIDFD_GETFD = 438  # everywhere
+
+
+def system_call(pid):
+    """The number of the one that it is in; -1: none."""
+    with open(f"/proc/{pid}/syscall", encoding="ascii") as call:
+        word = call.read().split()[0]
+    return -1 if word == "running" else int(word)
+
+
 SYS_EXIT = {"x86_64": 60, "aarch64": 93}[os.uname().machine]  # of this thread alone
 SERVER_AT = 8  # in struct shunt_end_key: is it the server's end?
 
@@ -749,6 +759,36 @@ class Spill(SpliceCase):
         for habit in self.HABITS:
             with self.subTest(habit=habit):
                 self.spill_and_end(habit)
+
+    def test_reader_whose_connection_ends_before_it_is_visited(self):
+        """By the pair's flags it is not in the sockhash, as one is that an agent left there. (The
+        pair goes on, for the other end does not hear of its end.)"""
+        client, server = self.open()
+        netns, port = self.world.app.netns, server.getsockname()[1]
+        server.shutdown(socket.SHUT_WR)
+        self.assertEqual(read(client, 1), b"")
+        sent = self.spill(client, 4096)
+        wait_until(lambda: queue(client, SIOCOUTQ) == 0, "all is acknowledged")
+        try:
+            netns.nft(f"""
+                table ip shunt_test {{
+                    chain output {{
+                        type filter hook output priority 0
+                        tcp sport {port} drop
+                    }}
+                }}""")
+        except FileNotFoundError as error:
+            self.kernel_lacks("nftables", error, errno.ENOENT)
+        self.addCleanup(netns.nft, "delete table ip shunt_test")
+        with injected(self.agent, "pidfd_getfd:delay_enter=3000000"):
+            self.agent.reload(**self.mesh)  # it looks for strays after that
+            wait_until(lambda: system_call(self.agent.process.pid) == PIDFD_GETFD,
+                       "it is about to visit somebody")
+            client.close()
+            wait_until(lambda: state(server) == "CLOSE", "one end is over")
+        self.agent.ask("status")
+        self.assertEqual(read_pattern(server, sent), "right")
+        self.assertEqual(read(server, 1), b"")
 
     def test_reader_of_a_connection_that_ends_without_an_agent(self):
         """The next one cares for it."""
