@@ -37,7 +37,7 @@ int loader_visit_walk(const struct loader_visit *visit, uint32_t pid, bool every
 
 	if (link < 0)
 		return link;
-	*visit->number += 1;
+	*visit->number += SHUNT_WALK_NUMBERS;
 	*visit->everybody = everybody;
 	return bpf_iter_create(link); /* which goes on without the link */
 }

@@ -23,8 +23,13 @@
 /* … and neither more than so many times as many as the other: else it streams. */
 #define WALK_BALANCE 3
 
-/* Written by the agent before each walk: another number, and whether all processes are passed by,
- * so that what was sent since the last such walk counts. */
+/* Added to the number of the walk where it was noted that it has passed by: of this end, or of the
+ * one that was found first, all is said; of the one that was found second. */
+#define WALK_TOLD	 1
+#define WALK_TOLD_SECOND 2
+
+/* Written by the agent before each walk: another multiple of SHUNT_WALK_NUMBERS, and whether all
+ * processes are passed by, so that what was sent since the last such walk counts. */
 __u32 walk_number = 0;
 __u32 walk_everybody = 0;
 
@@ -33,6 +38,7 @@ struct walk_at {
 	struct seq_file *seq;
 	struct tcp_sock *me;
 	struct shunt_stop stop; /* where it is */
+	bool full;		/* no room to say so: it is passed by once more */
 };
 
 static __always_inline void walk_say(struct walk_at *at, const struct shunt_end_key *end,
@@ -40,7 +46,7 @@ static __always_inline void walk_say(struct walk_at *at, const struct shunt_end_
 {
 	at->stop.end = *end;
 	at->stop.what = what;
-	bpf_seq_write(at->seq, &at->stop, sizeof(at->stop));
+	at->full |= bpf_seq_write(at->seq, &at->stop, sizeof(at->stop)) != 0;
 }
 
 /* Does the pair talk back and forth, by what TCP has sent since the last walk? */
@@ -182,6 +188,7 @@ static __always_inline void walk_discover(struct walk_at *at)
 	struct shunt_end_key end = {};
 	struct shunt_half half = {};
 	struct shunt_half *other;
+	__u32 walked = walk_number, told;
 	bool found;
 
 	if (!adopt_describe(me, kernel_address(me), &half, &end.pair))
@@ -189,9 +196,17 @@ static __always_inline void walk_discover(struct walk_at *at)
 	end.end = half.end;
 	other = bpf_map_lookup_elem(&shunt_halves, &end.pair);
 	found = other && other->end != half.end;
-	if (!found)
-		bpf_map_update_elem(&shunt_halves, &end.pair, &half, BPF_ANY);
+	told = found ? WALK_TOLD_SECOND : WALK_TOLD;
+	if (other && other->walked / SHUNT_WALK_NUMBERS == walked / SHUNT_WALK_NUMBERS)
+		walked = other->walked;
+	if (walked & told)
+		return;
 	walk_say(at, &end, found ? SHUNT_WALK_JOIN : SHUNT_WALK_LATER);
+	half.walked = at->full ? walked : walked | told;
+	if (found)
+		other->walked = half.walked;
+	else
+		bpf_map_update_elem(&shunt_halves, &end.pair, &half, BPF_ANY);
 }
 
 SEC("iter/task_file")
@@ -232,6 +247,11 @@ int shunt_walk(struct bpf_iter__task_file *ctx)
 	}
 	if (view.me->sock != kernel_address(me) || !(pair_flags(view.pair) & SHUNT_PAIR_JOINED))
 		return 0;
+	/* A socket may be open any number of times. */
+	if (view.me->walked == (walk_number | WALK_TOLD))
+		return 0;
 	walk_pass(&at, control, &view);
+	if (!at.full)
+		view.me->walked = walk_number | WALK_TOLD;
 	return 0;
 }

@@ -408,7 +408,7 @@ struct shunt_end {
 	__u32 keep_idle;    /* what the program has set, while .flags says PROBED; in s */
 	__u32 keep_interval;
 	__u32 backlog; /* messages spliced since its peer's queue was seen empty */
-	__u32 walked;  /* by the walk with this number */
+	__u32 walked;  /* by the walk with this number; and more, see walk.bpf.c */
 	__u64 run_bytes;
 	__u64 run_began; /* CLOCK_MONOTONIC, in ns */
 };
@@ -482,9 +482,12 @@ struct shunt_half {
 	__u64 program;
 	__u32 netns;
 	__u32 pid;
-	__u32 end; /* enum shunt_end_index */
-	__u32 pad;
+	__u32 end;    /* enum shunt_end_index */
+	__u32 walked; /* by the walk with this number; and more, see walk.bpf.c */
 };
+
+/* Numbers of walks are multiples of it. */
+#define SHUNT_WALK_NUMBERS 4
 
 /* What the walk says to who reads it, of a socket that is not done with: struct shunt_stop. */
 enum shunt_walk {

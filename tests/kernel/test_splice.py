@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import resource
 import select
 import signal
 import socket
@@ -463,6 +464,24 @@ SYS_EXIT = {"x86_64": 60, "aarch64": 93}[os.uname().machine]  # of this thread a
 SERVER_AT = 8  # in struct shunt_end_key: is it the server's end?
 
 
+@contextlib.contextmanager
+def open_often(sock):
+    """Under as many numbers as there may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    numbers = range(1000, min(hard, 20_000))  # select() knows those below
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    for number in numbers:
+        os.dup2(sock.fileno(), number, inheritable=False)
+    yield
+    os.closerange(numbers.start, numbers.stop)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def peak_memory(pid):
+    with open(f"/proc/{pid}/status", encoding="utf-8") as status:
+        return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM:"))
+
+
 class Visits(SpliceCase):
     """What the agent does to the sockets of others, and by which programs."""
     LEVEL = 0x53680000  # SHUNT_VISIT_LEVEL
@@ -505,6 +524,18 @@ class Visits(SpliceCase):
         self.addCleanup(other.kill)
         with self.moving(splice_taken_out=self.ENDS):
             self.leave()
+        self.converse(client, server)
+
+    def test_socket_that_is_open_very_often(self):
+        """However often, and by however many processes: it is one socket."""
+        client, server = self.open()
+        with open_often(client):
+            for _ in range(20):
+                self.keep(self.world.app.start(signal.pause))
+        before = peak_memory(self.agent.process.pid)
+        with self.moving(splice_taken_out=self.ENDS):
+            self.leave()
+        self.assertLess(peak_memory(self.agent.process.pid) - before, 4 << 20)
         self.converse(client, server)
 
     def test_program_whose_first_thread_has_ended(self):
