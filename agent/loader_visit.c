@@ -7,6 +7,7 @@
 #include "loader_visit.h"
 
 #include <errno.h>
+#include <time.h>
 
 #include <bpf/bpf.h>
 
@@ -15,6 +16,8 @@
 
 int loader_visit_init(const struct shunt_bpf *skeleton, struct loader_visit *ret)
 {
+	struct timespec now;
+
 	/* libbpf loads without it where it takes the kernel for one that cannot map arrays. */
 	if (!skeleton->bss)
 		return -EOPNOTSUPP;
@@ -25,6 +28,9 @@ int loader_visit_init(const struct shunt_bpf *skeleton, struct loader_visit *ret
 		.everybody = &skeleton->bss->walk_everybody,
 		.answer = &skeleton->bss->visit_answer,
 	};
+	/* Pairs know the numbers of an agent before. */
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	*ret->number = (uint32_t)now.tv_nsec * SHUNT_WALK_NUMBERS;
 	return 0;
 }
 
