@@ -28,6 +28,9 @@
  * the kernel waits there, until a signal comes. */
 #define VISIT_LINGER_MS 20
 
+/* Cgroups that are attached to at a time. Each takes a file descriptor. */
+#define VISIT_LINKS_MAX 128
+
 struct visit_link {
 	uint64_t cgroup;
 	int fd;
@@ -42,6 +45,7 @@ struct visit {
 	int told; /* the last failure that was logged */
 	struct visit_link *links;
 	size_t n_links;
+	uint64_t reached;	  /* the last cgroup: one end of a pair may be borrowed still */
 	struct shunt_stop *stops; /* of one walk */
 	size_t n_stops;
 	size_t allocated;
@@ -129,6 +133,27 @@ static struct visit_link *visit_link_find(struct visit *visit, uint64_t cgroup)
 	return NULL;
 }
 
+static void visit_link_remove(struct visit *visit, struct visit_link *link)
+{
+	close(link->fd);
+	*link = visit->links[--visit->n_links];
+}
+
+/* For one more. Whoever is to be visited in the one that goes is reached anew. */
+static void visit_make_room(struct visit *visit)
+{
+	if (visit->n_links < VISIT_LINKS_MAX)
+		return;
+	for (size_t i = 0; i < visit->n_links; i++) {
+		struct visit_link *link = &visit->links[i];
+
+		if (link->stays || link->cgroup == visit->reached)
+			continue;
+		visit_link_remove(visit, link);
+		return;
+	}
+}
+
 static int visit_link_add(struct visit *visit, uint64_t cgroup, int fd, bool stays)
 {
 	_cleanup_close_ int link = loader_visit_attach(visit->kernel, fd);
@@ -158,8 +183,7 @@ void visit_rest(struct visit *visit, bool all)
 			link->used = false;
 			continue;
 		}
-		close(link->fd);
-		*link = visit->links[--visit->n_links];
+		visit_link_remove(visit, link);
 	}
 }
 
@@ -182,13 +206,17 @@ static int visit_reach(struct visit *visit, uint64_t cgroup)
 {
 	struct visit_link *link = visit_link_find(visit, cgroup);
 	_cleanup_close_ int fd = -1;
+	int r = 0;
 
 	if (link) {
 		link->used = true;
-		return 0;
+	} else {
+		visit_make_room(visit);
+		fd = visit_open_cgroup(visit, cgroup);
+		r = fd < 0 ? fd : visit_link_add(visit, cgroup, fd, false);
 	}
-	fd = visit_open_cgroup(visit, cgroup);
-	return fd < 0 ? fd : visit_link_add(visit, cgroup, fd, false);
+	visit->reached = cgroup;
+	return r;
 }
 
 static void visit_tell(struct visit *visit, int error, const struct shunt_stop *stop)

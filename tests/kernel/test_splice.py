@@ -516,6 +516,24 @@ class Visits(SpliceCase):
         server.close()
         wait_until(lambda: self.attached() == [], "nobody is visited any more")
 
+    def test_sockets_of_very_many_cgroups(self):
+        """The agent opens no more files for them than it may."""
+        app, n = self.world.app, 200
+        above = app.cgroup.child("many")
+        self.addCleanup(above.remove)
+        self.agent.reload(**self.mesh | {"cgroups": f"{app.cgroup.path}, {above.path}/*"})
+        pid, known = self.agent.process.pid, len(self.agent.ask("cgroups"))
+        places = [Place(above.child(f"c{i}"), app.netns) for i in range(n)]
+        wait_until(lambda: len(self.agent.ask("cgroups")) == known + n, "the agent has seen them")
+        pairs = [self.pair(at=place) for place in places]
+        for client, server in pairs:
+            self.converse(client, server, 1)
+        limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(files_of(pid)) + n, limits[1]))
+        with self.moving(splice_taken_out=self.ENDS * n):
+            self.leave()
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+
     def test_sockets_of_two_processes(self):
         client, server = self.open()
         other = subprocess.Popen(["sleep", "infinity"],
