@@ -346,6 +346,14 @@ static void visit_both(struct visit *visit, const struct shunt_stop *const stops
 			return;
 }
 
+/* The visit would wait for the lock of a socket that somebody else has, and the agent with it. */
+static void visit_leave_be(const struct shunt_stop *stop, struct visit_result *result)
+{
+	if (stop->what == SHUNT_WALK_VISIT)
+		visit_again(result, stop);
+	result->later = true;
+}
+
 /* The stops of one pair, in the order of its ends. */
 static void visit_pair(struct visit *visit, const struct shunt_stop *stops, size_t n,
 		       struct visit_result *result)
@@ -360,6 +368,10 @@ static void visit_pair(struct visit *visit, const struct shunt_stop *stops, size
 		    told[stop->end.end][stop->what])
 			continue; /* it is open more than once */
 		told[stop->end.end][stop->what] = true;
+		if (stop->held) {
+			visit_leave_be(stop, result);
+			continue;
+		}
 		if (stop->what == SHUNT_WALK_VISIT)
 			visit_look(visit, stop, result);
 		else if (stop->what == SHUNT_WALK_SLEEP)

@@ -76,8 +76,13 @@ typedef struct {
 	int counter;
 } atomic_t;
 
+typedef struct {
+	int owned; /* by a system call */
+} socket_lock_t;
+
 struct sock {
 	struct sock_common __sk_common;
+	socket_lock_t sk_lock;
 	struct {
 		atomic_t rmem_alloc;
 	} sk_backlog;

@@ -506,7 +506,7 @@ struct shunt_stop {
 	__u32 pid;    /* of a process that has it open … */
 	__u32 thread; /* … in this thread: the first of them may have ended … */
 	__u32 fd;     /* … under this number */
-	__u32 reserved;
+	__u32 held;   /* a system call has its lock for longer than one that goes on */
 	__u64 cgroup;
 };
 _Static_assert(sizeof(struct shunt_stop) == 40, "ABI");

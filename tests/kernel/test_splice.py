@@ -2,8 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Which connections are spliced, and that they leave, spill and come back without a byte lost."""
 import contextlib
+import ctypes
 import errno
+import fcntl
 import json
+import mmap
 import os
 import re
 import resource
@@ -14,6 +17,7 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 
 from case import FAR4, FAR6, POD4, SOON, attempt, injected, main
 from sandbox import DEADLINE, Place, check, libc, wait_until
@@ -482,6 +486,33 @@ def peak_memory(pid):
         return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM:"))
 
 
+class MissingPage:
+    """Memory that is not there until this is closed: whoever touches it waits."""
+    SIZE = mmap.PAGESIZE
+    USERFAULTFD = {"x86_64": 323, "aarch64": 282}[os.uname().machine]
+    API, REGISTER = 0xc018aa3f, 0xc020aa00
+    VERSION, MISSING = 0xaa, 1
+
+    def __init__(self, case):
+        try:
+            self.fd = check(libc.syscall(self.USERFAULTFD, os.O_CLOEXEC | os.O_NONBLOCK))
+        except OSError as error:
+            case.kernel_lacks("userfaultfd", error, errno.ENOSYS)
+        self.memory = mmap.mmap(-1, self.SIZE)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
+        self.address = ctypes.c_void_p(start)
+        fcntl.ioctl(self.fd, self.API, struct.pack("=QQQ", self.VERSION, 0, 0))
+        fcntl.ioctl(self.fd, self.REGISTER, struct.pack("=QQQQ", start, self.SIZE, self.MISSING, 0))
+
+    def is_wanted(self):
+        return bool(select.select([self.fd], [], [], 0)[0])
+
+    def close(self):
+        if self.fd >= 0:
+            os.close(self.fd)
+        self.fd = -1
+
+
 class Visits(SpliceCase):
     """What the agent does to the sockets of others, and by which programs."""
     LEVEL = 0x53680000  # SHUNT_VISIT_LEVEL
@@ -640,6 +671,31 @@ class Visits(SpliceCase):
             os.kill(agent, signal.SIGCONT)
             self.agent.ask("status")
         self.assertEqual(read_pattern(server, written), "right")
+
+    def test_program_that_sends_what_is_not_there_yet(self):
+        """It waits for a page, and has its socket's lock; the agent does not wait with it."""
+        client, server = self.open()
+        self.open()
+        page = MissingPage(self)
+        with self.sending(client, page):
+            wait_until(page.is_wanted, "the page is waited for")
+            self.leave()
+            wait_until(lambda: self.members() == self.ENDS, "all others are out")
+            self.agent.ask("status")
+        self.assertEqual(read(server, page.SIZE), bytes(page.SIZE))
+        self.converse(client, server)
+        wait_until(lambda: self.members() == 0, "both ends are out")
+
+    @contextlib.contextmanager
+    def sending(self, sock, page):
+        sender = threading.Thread(
+            target=lambda: libc.send(sock.fileno(), page.address, page.SIZE, 0))
+        sender.start()
+        try:
+            yield
+        finally:
+            page.close()
+            sender.join()
 
     def test_others_cannot_visit(self):
         client, _ = self.open()
