@@ -278,13 +278,21 @@ static void visit_look(struct visit *visit, const struct shunt_stop *stop,
 	}
 }
 
+/* A socket whose cgroup is gone can never be visited. */
+static void visit_put_off(int error, struct visit_result *result)
+{
+	result->later |= error != -ESTALE;
+}
+
 static void visit_sleep(struct visit *visit, const struct shunt_stop *stop,
 			struct visit_result *result)
 {
 	_cleanup_close_ int fd = visit_borrow(visit, stop);
 	struct visit_end end = {stop, fd};
 
-	if (fd < 0 || visit_ask(visit, &end, SHUNT_VISIT_SLEEP) != SHUNT_VISIT_DONE)
+	if (fd < 0)
+		visit_put_off(fd, result);
+	else if (visit_ask(visit, &end, SHUNT_VISIT_SLEEP) != SHUNT_VISIT_DONE)
 		result->later = true;
 }
 
@@ -330,7 +338,7 @@ static void visit_both(struct visit *visit, const struct shunt_stop *const stops
 	};
 
 	if (server < 0) {
-		result->later = true;
+		visit_put_off(client < 0 ? client : server, result);
 		return;
 	}
 	if (!join) {

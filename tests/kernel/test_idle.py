@@ -9,7 +9,7 @@ import subprocess
 import time
 
 from case import main
-from sandbox import DEADLINE, PATIENCE, wait_until
+from sandbox import DEADLINE, PATIENCE, Place, wait_until
 from semantics import fill, pattern, read, write
 from splice_case import SpliceCase
 
@@ -141,6 +141,16 @@ class Idle(SpliceCase):
             wait_until(lambda: self.walks(trace), "the agent looks for them")
             looked, took = self.walks(trace), time.monotonic() - began
         self.assertLessEqual(looked, 2 + took / WALK)
+
+    def test_connection_whose_cgroup_is_gone(self):
+        """Nobody can do anything for it any more, and to look for it again is of no use."""
+        nested = self.world.app.cgroup.child("nested")
+        self.agent.reload(**self.mesh | {"cgroups": "/app, /app/nested"})
+        self.addCleanup(self.agent.reload, **self.mesh)
+        client, server = self.pair(by=Place(nested, self.world.app.netns), blocks=True)
+        self.converse(client, server)
+        nested.remove()
+        self.assert_comes_to_rest()
 
     def test_reader_that_does_not_read(self):
         """It tells when it does; until then there is nothing to look for again and again."""
