@@ -62,7 +62,7 @@ static int strand_open_at(int pid, uint64_t inode)
 	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
 	dir = opendir(path);
 	if (!dir)
-		return -ENOENT;
+		return errno == ESRCH ? -ENOENT : -errno;
 	while ((entry = readdir(dir))) {
 		struct stat st;
 		int fd;
@@ -80,28 +80,38 @@ static int strand_open_at(int pid, uint64_t inode)
 	return -ENOENT;
 }
 
-/* It may have been passed on. */
-static int strand_open(struct strand_reader *reader)
+/* The readers that the process has open are its from now on. */
+static void strand_search(struct strand *strand, int pid)
 {
-	int fd = reader->pid ? strand_open_at(reader->pid, reader->inode) : -ENOENT;
 	_cleanup_(cleanup_closedir) DIR *dir = NULL;
 	struct dirent *entry;
+	char path[64];
 
-	if (fd != -ENOENT)
-		return fd;
-	dir = opendir("/proc");
-	if (!dir)
-		return -errno;
-	while ((entry = readdir(dir))) {
-		if (!isdigit(entry->d_name[0]))
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir))) {
+		struct stat st;
+
+		if (!isdigit(entry->d_name[0]) || fstatat(dirfd(dir), entry->d_name, &st, 0) ||
+		    !S_ISSOCK(st.st_mode))
 			continue;
-		fd = strand_open_at(atoi(entry->d_name), reader->inode);
-		if (fd != -ENOENT) {
-			reader->pid = atoi(entry->d_name);
-			return fd;
-		}
+		for (size_t i = 0; i < strand->n; i++)
+			if (strand->readers[i].inode == st.st_ino)
+				strand->readers[i].pid = pid;
 	}
-	return -ENOENT;
+}
+
+/* They may have been passed on. This takes long where there are many processes, so it is done once
+ * for all of them. False: not now. */
+static bool strand_search_everywhere(struct strand *strand)
+{
+	_cleanup_(cleanup_closedir) DIR *dir = opendir("/proc");
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir)))
+		if (isdigit(entry->d_name[0]))
+			strand_search(strand, atoi(entry->d_name));
+	return dir;
 }
 
 /* Setting it to what it is ends in an edge: tcp_set_rcvlowat(). */
@@ -116,38 +126,57 @@ static int strand_kick(int fd)
 	return 0;
 }
 
-/* Returns whether it is done with: told, or closed by its program. */
-static bool strand_visit(struct strand *strand, struct strand_reader *reader)
+enum strand_outcome {
+	STRAND_WAITS,
+	STRAND_DONE,
+	STRAND_LOST, /* its process does not have it any more */
+};
+
+static enum strand_outcome strand_visit(struct strand *strand, const struct strand_reader *reader)
 {
-	_cleanup_close_ int fd = strand_open(reader);
+	_cleanup_close_ int fd = strand_open_at(reader->pid, reader->inode);
 	int unread = 0, r = 0;
 
 	if (fd == -ENOENT)
-		return true;
+		return STRAND_LOST;
 	if (fd < 0) {
 		log_errno(fd, "a reader of process %d cannot be told of its last bytes",
 			  reader->pid);
-		return true;
+		return STRAND_DONE;
 	}
 	/* Nothing can arrive any more. */
 	if (!ioctl(fd, FIONREAD, &unread) &&
 	    (uint64_t)unread > (strand->counts_all ? reader->unread : 0))
-		return false;
+		return STRAND_WAITS;
 	r = maps_del_end(strand->maps, &reader->end);
 	r = r ?: strand_kick(fd);
 	if (r)
 		log_errno(r, "a reader of process %d cannot be told of its last bytes",
 			  reader->pid);
-	return true;
+	return STRAND_DONE;
+}
+
+/* Returns whether some are lost. @finally: these were closed by their programs. */
+static bool strand_visit_all(struct strand *strand, bool finally)
+{
+	bool lost = false;
+
+	for (size_t i = strand->n; i-- > 0;) {
+		enum strand_outcome outcome = strand_visit(strand, &strand->readers[i]);
+
+		lost |= outcome == STRAND_LOST;
+		if (outcome == STRAND_DONE || (outcome == STRAND_LOST && finally))
+			strand->readers[i] = strand->readers[--strand->n];
+	}
+	return lost;
 }
 
 static void strand_on_timer(uv_timer_t *timer)
 {
 	struct strand *strand = timer->data;
 
-	for (size_t i = strand->n; i-- > 0;)
-		if (strand_visit(strand, &strand->readers[i]))
-			strand->readers[i] = strand->readers[--strand->n];
+	if (strand_visit_all(strand, false) && strand_search_everywhere(strand))
+		strand_visit_all(strand, true);
 	strand->wait_ms *= 2;
 	if (strand->wait_ms > STRAND_LAST_MS)
 		strand->wait_ms = STRAND_LAST_MS;
@@ -168,6 +197,9 @@ void strand_add(struct strand *strand, const struct shunt_event *event)
 	strand->readers = readers;
 	readers[strand->n++] =
 		(struct strand_reader){event->end, event->inode, event->unread, event->pid};
+	/* With many that come, one after the other, it would never be due. */
+	if (strand->wait_ms == STRAND_FIRST_MS && uv_is_active((uv_handle_t *)&strand->timer))
+		return;
 	strand->wait_ms = STRAND_FIRST_MS;
 	uv_timer_start(&strand->timer, strand_on_timer, strand->wait_ms, 0);
 }

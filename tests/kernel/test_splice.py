@@ -24,6 +24,7 @@ from sandbox import DEADLINE, Place, check, libc, wait_until
 from semantics import RESET, SIOCOUTQ, await_event, fill, pattern, poll, queue, read, read_pattern, send, \
     state, write
 from splice_case import DIRECT, SpliceCase
+from test_idle import Trace
 
 SOL_TCP = socket.IPPROTO_TCP
 SO_TIMESTAMP, SO_TIMESTAMPING, SO_ZEROCOPY = 29, 37, 60
@@ -864,6 +865,28 @@ class Spill(SpliceCase):
         for habit in self.HABITS:
             with self.subTest(habit=habit):
                 self.spill_and_end(habit)
+
+    def test_readers_that_close_with_bytes_unread(self):
+        """All processes are searched for them, since they may have been passed on; but once."""
+        pairs = [self.open() for _ in range(5)]
+        for client, server in pairs:
+            server.shutdown(socket.SHUT_WR)
+            self.assertEqual(read(client, 1), b"")
+            self.spill(client, 4096)
+        trace = Trace(self.agent, f"{self.world.directory}/trace")
+        with contextlib.closing(trace):
+            os.kill(self.agent.process.pid, signal.SIGSTOP)
+            for client, server in pairs:
+                client.close()
+                wait_until(lambda: state(server) == "CLOSE", "both ends are over")
+                server.close()
+            os.kill(self.agent.process.pid, signal.SIGCONT)
+
+            def searches():
+                return sum('"/proc/1/fd"' in line for line in trace.lines())
+            wait_until(searches, "it has searched")
+            self.agent.ask("status")
+            self.assertLess(searches(), len(pairs))
 
     def test_reader_whose_connection_ends_before_it_is_visited(self):
         """By the pair's flags it is not in the sockhash, as one is that an agent left there. (The
