@@ -95,7 +95,7 @@ static void splice_on_again(void *user, uint32_t pid)
 		splice->wants_later = true;
 }
 
-/* One walk, and what it leaves to do. Returns whether some are being let in. */
+/* One walk, and what it leaves to do. Returns whether more can be done soon. */
 static bool splice_walk(struct splice *splice, const struct splice_task *task, bool everybody)
 {
 	struct visit_result result = {.again = splice_on_again, .user = splice};
@@ -109,7 +109,7 @@ static bool splice_walk(struct splice *splice, const struct splice_task *task, b
 	if (r)
 		log_errno(r, "sockets cannot be passed by");
 	splice->wants_later |= r || result.later;
-	return result.adopts;
+	return result.soon;
 }
 
 static void splice_on_soon(uv_timer_t *timer);
@@ -161,7 +161,7 @@ static void splice_on_later(uv_timer_t *timer)
 {
 	static const struct splice_task everybody = {.pid = SPLICE_EVERYBODY};
 	struct splice *splice = timer->data;
-	bool adopts;
+	bool soon;
 
 	splice->looked = uv_now(splice->loop);
 	visit_rest(splice->visit, false);
@@ -171,8 +171,8 @@ static void splice_on_later(uv_timer_t *timer)
 	if (splice->control->spilled) /* before this agent, it may be */
 		splice_watch_reads(splice);
 	/* Who has not been read, or not accepted, may not be for ever. */
-	adopts = splice_walk(splice, &everybody, true);
-	splice->later_ms = adopts ? SPLICE_LATER_MS : 2 * splice->later_ms;
+	soon = splice_walk(splice, &everybody, true);
+	splice->later_ms = soon ? SPLICE_LATER_MS : 2 * splice->later_ms;
 	if (splice->later_ms > SPLICE_LATER_MAX)
 		splice->later_ms = SPLICE_LATER_MAX;
 	if (splice->later_ms > 2 * SPLICE_LATER_MS)

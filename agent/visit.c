@@ -268,6 +268,7 @@ static void visit_look(struct visit *visit, const struct shunt_stop *stop,
 			visit_ask(visit, &end, SHUNT_VISIT_OUT);
 		break;
 	case SHUNT_VISIT_COME_BACK:
+		result->soon = true;
 		visit_again(result, stop);
 		break;
 	case SHUNT_VISIT_WAITS:
@@ -311,7 +312,7 @@ static void visit_adopt(struct visit *visit, const struct visit_end ends[SHUNT_E
 	    visit_ask(visit, client, SHUNT_VISIT_IN) == SHUNT_VISIT_DONE &&
 	    visit_ask(visit, server, SHUNT_VISIT_IN_BOTH) == SHUNT_VISIT_DONE) {
 		/* What came by TCP at the last moment is to be found there. */
-		result->adopts = true;
+		result->soon = true;
 		for (int i = 0; i < SHUNT_ENDS; i++)
 			visit_again(result, ends[i].stop);
 		return;
@@ -322,7 +323,7 @@ static void visit_adopt(struct visit *visit, const struct visit_end ends[SHUNT_E
 	result->later = true;
 	if (one != SHUNT_VISIT_COME_BACK && other != SHUNT_VISIT_COME_BACK)
 		return;
-	result->adopts = true;
+	result->soon = true;
 	for (int i = 0; i < SHUNT_ENDS; i++)
 		visit_again(result, ends[i].stop);
 }
@@ -454,7 +455,7 @@ int visit_walk(struct visit *visit, uint32_t pid, bool everybody, struct visit_r
 {
 	int r = loader_visit_walk(visit->kernel, pid, everybody);
 
-	result->adopts = false;
+	result->soon = false;
 	result->later = false;
 	r = r < 0 ? r : visit_read(visit, r);
 	if (r)

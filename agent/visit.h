@@ -29,13 +29,13 @@ struct visit_result {
 	/* Called for each process with a socket that could not be finished with. */
 	void (*again)(void *user, uint32_t pid);
 	void *user;
-	bool adopts; /* some are being let in */
-	bool later;  /* some may be let in one day, or taken out when they were read */
+	bool soon;  /* some can be finished with at any moment */
+	bool later; /* some may be let in one day, or taken out when they were read */
 };
 
 /*
  * Passes by the sockets of the process @pid, or of all for 0, and visits those that something is to
- * be done to. @everybody: as for loader_visit_walk(). Fills .adopts and .later. 0 or negative
+ * be done to. @everybody: as for loader_visit_walk(). Fills .soon and .later. 0 or negative
  * errno.
  */
 int visit_walk(struct visit *visit, uint32_t pid, bool everybody, struct visit_result *result);

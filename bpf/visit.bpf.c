@@ -90,9 +90,10 @@ static __always_inline __u32 visit_look(struct bpf_sockopt *ctx, const struct pa
 		if (settle_proven(view, me))
 			return SHUNT_VISIT_TAKE_OUT; /* and comes back: it is kicked then */
 		if (spilled || flags & SHUNT_PAIR_LEAVE)
-			answer = unread || (!spilled && !tcp_queue_empty(peer))
-					 ? SHUNT_VISIT_WAITS
-					 : SHUNT_VISIT_COME_BACK;
+			answer =
+				unread || (!spilled && !tcp_queue_empty(peer) && !settle_unread(me))
+					? SHUNT_VISIT_WAITS
+					: SHUNT_VISIT_COME_BACK;
 	}
 	visit_kick(ctx, view, me);
 	return answer;
