@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * cgroup/connect4, connect6: sends a connection to the sidecar before any packet exists.
- * Reads from: shunt_cgroups, shunt_meshes, shunt_cidrs, shunt_owners, the kernel's routes.
+ * Reads from: shunt_cgroups, shunt_meshes, shunt_cidrs, shunt_owners, shunt_socks, the kernel's
+ * routes.
  * Writes to: the destination and the source of the socket, shunt_socks, counters, shunt_watch.
  */
 #include <linux/in.h>

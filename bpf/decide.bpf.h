@@ -70,8 +70,7 @@ static __always_inline bool decide_included(void *asker, __u32 slot, const struc
 static __always_inline const struct shunt_endpoint *decide_target(const struct shunt_mesh *mesh,
 								  const struct decide_query *query)
 {
-	/* Not an index: clang would compute the address in a way that the verifier cannot follow.
-	 */
+	/* Not an index: the verifier could not follow how clang computes the address then. */
 	bool v4 = addr_v4_mapped(query->destination.addr);
 	const struct shunt_endpoint *dns = v4 ? &mesh->dns[SHUNT_V4] : &mesh->dns[SHUNT_V6];
 	const struct shunt_endpoint *tcp = v4 ? &mesh->tcp[SHUNT_V4] : &mesh->tcp[SHUNT_V6];

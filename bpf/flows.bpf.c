@@ -83,8 +83,7 @@ int shunt_flows(struct bpf_iter__bpf_map_elem *ctx)
 	key = *at;
 	flows_describe_end(&pair->end[SHUNT_CLIENT], &key, SHUNT_CLIENT, &tcp[SHUNT_CLIENT]);
 	flows_describe_end(&pair->end[SHUNT_SERVER], &key, SHUNT_SERVER, &tcp[SHUNT_SERVER]);
-	/* What does not fit the buffer any more is taken back whole, and written at the next read.
-	 */
+	/* What does not fit the buffer any more is taken back whole; the next read writes it. */
 	bpf_seq_write(seq, &key, sizeof(key));
 	bpf_seq_write(seq, (void *)pair, sizeof(*pair));
 	bpf_seq_write(seq, tcp, sizeof(tcp));

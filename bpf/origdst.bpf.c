@@ -13,25 +13,8 @@
 
 #include "addr.bpf.h"
 #include "maps.bpf.h"
+#include "socket.bpf.h"
 #include "stats.bpf.h"
-
-#define SOL_IP		0
-#define SOL_IPV6	41
-#define SO_ORIGINAL_DST 80 /* <linux/netfilter_ipv4.h>; IP6T_SO_ORIGINAL_DST is the same number */
-#define AF_INET		2
-#define AF_INET6	10
-
-/* The kernel copies no more than a page of the value to the program and back. Above that it may
- * only be told to leave its own answer alone: Documentation/bpf/prog_cgroup_sockopt.rst. */
-#define ORIGDST_PAGE 4096
-
-/* Not Shunt's to answer: what the kernel says stands. */
-static __always_inline int origdst_pass(struct bpf_sockopt *ctx)
-{
-	if (ctx->optlen > ORIGDST_PAGE)
-		ctx->optlen = 0;
-	return 1;
-}
 
 /* netfilter refuses a buffer that is too small with EINVAL. */
 static __always_inline int origdst_too_small(void)
@@ -110,13 +93,13 @@ int shunt_origdst(struct bpf_sockopt *ctx)
 	bool v4;
 
 	if (ctx->optname != SO_ORIGINAL_DST || (ctx->level != SOL_IP && ctx->level != SOL_IPV6))
-		return origdst_pass(ctx);
+		return socket_pass_option(ctx);
 	dialled = ctx->sk ? origdst_dialled(ctx->sk) : NULL;
 	if (!dialled && ctx->sk)
 		dialled = origdst_kept(ctx->sk);
 	if (!dialled) {
 		count(SHUNT_COUNTER_origdst_unknown);
-		return origdst_pass(ctx);
+		return socket_pass_option(ctx);
 	}
 	/* A dual-stack listener's IPv4 connections are asked about at SOL_IP. */
 	v4 = addr_v4_mapped(dialled->addr);
@@ -125,5 +108,5 @@ int shunt_origdst(struct bpf_sockopt *ctx)
 	if (!v4 && ctx->level == SOL_IPV6)
 		return origdst_answer_v6(ctx, dialled);
 	count(SHUNT_COUNTER_origdst_unknown);
-	return origdst_pass(ctx);
+	return socket_pass_option(ctx);
 }

@@ -13,11 +13,9 @@
 #include "cgroup.bpf.h"
 #include "decide.bpf.h"
 #include "maps.bpf.h"
+#include "socket.bpf.h"
 #include "stats.bpf.h"
 #include "watch.bpf.h"
-
-#define AF_INET	 2
-#define AF_INET6 10
 
 struct redirect_asker {
 	struct bpf_sock_addr *ctx;
@@ -45,8 +43,7 @@ static __always_inline bool decide_owner(void *asker, __u32 mesh, enum shunt_own
 	return bpf_map_lookup_elem(&shunt_owners, &key) != NULL;
 }
 
-/* Asks the kernel, not a health check: there is no delay, and nothing to remember or to go stale.
- */
+/* Asks the kernel, not a health check: no delay, and nothing to remember or to go stale. */
 static __always_inline bool decide_listening(void *asker, const struct shunt_endpoint *endpoint,
 					     __u32 protocol)
 {
@@ -137,8 +134,7 @@ static __always_inline bool redirect_chose_source(struct bpf_sock *sk,
 	return state && state->flags & SHUNT_SOCK_REDIRECTED && sk->state == BPF_TCP_ESTABLISHED;
 }
 
-/* The whole decision; *@ret_slot is the mesh if the outcome is a redirect or for want of a sidecar.
- */
+/* The whole decision; *@ret_slot is the mesh, if it came to ask for one. */
 static __always_inline enum shunt_outcome
 redirect_decide(struct redirect_asker *asker, struct bpf_sock *sk, struct decide_query *query,
 		__u32 *ret_slot, struct shunt_endpoint *ret_target)

@@ -42,8 +42,9 @@ static __always_inline __u32 scope_program_veto(__u64 program)
 	}
 }
 
-static __always_inline __u32 scope_of_cgroup(__u64 id, bool same_netns, bool sidecar,
-					     const struct shunt_cgroup *cgroup)
+/* By the mesh of one end alone: enum shunt_reason, 0 if nothing speaks against it. */
+static __always_inline __u32 scope_of_cgroup(const struct shunt_cgroup *cgroup, bool same_netns,
+					     bool sidecar)
 {
 	struct shunt_mesh *mesh;
 
@@ -86,6 +87,6 @@ static __always_inline __u32 scope_veto(__u64 client, __u64 server, bool same_ne
 	if (!one || !two)
 		return SHUNT_REASON_scope;
 	sidecar |= one->role == SHUNT_ROLE_SIDECAR || two->role == SHUNT_ROLE_SIDECAR;
-	veto = scope_of_cgroup(client, same_netns, sidecar, one);
-	return veto ? veto : scope_of_cgroup(server, same_netns, sidecar, two);
+	veto = scope_of_cgroup(one, same_netns, sidecar);
+	return veto ? veto : scope_of_cgroup(two, same_netns, sidecar);
 }

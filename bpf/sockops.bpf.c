@@ -2,22 +2,17 @@
 /*
  * sockops: brings the two ends of a connection together by the handshake's own sequence numbers,
  * lets them into the sockhash if they may be spliced, and takes them out when they went back to
- * TCP. Reads from: shunt_socks, shunt_syns, shunt_listeners, shunt_programs, shunt_control, policy.
- * Writes to: shunt_pairs, shunt_syns, shunt_ends, shunt_listeners, counters, events.
+ * TCP.
+ * Reads from: shunt_socks, shunt_syns, shunt_listeners, shunt_programs, shunt_control, policy.
+ * Writes to: shunt_pairs, shunt_syns, shunt_ends, shunt_listeners; shunt_socks of a connection that
+ * was reset; counters, events, shunt_watch.
  */
 #include <linux/bpf.h>
 
 #include "addr.bpf.h"
 #include "scope.bpf.h"
 #include "settle.bpf.h"
-
-#define SOL_SOCKET    1
-#define SO_KEEPALIVE  9
-#define SO_RCVLOWAT   18
-#define SOL_TCP	      6
-#define TCP_KEEPIDLE  4
-#define TCP_KEEPINTVL 5
-#define AF_INET	      2
+#include "socket.bpf.h"
 
 /* Set before loading: the kernel has what splicing needs. Else all of it is left out here, and the
  * verifier never sees it. */
@@ -198,8 +193,7 @@ static __always_inline void sockops_describe_client(struct bpf_sock_ops *ctx, st
 	}
 }
 
-/* The client's end enters the sockhash if the pair may be spliced: enum shunt_reason, 0 if it did.
- */
+/* Lets the client's end in if the pair may be spliced: enum shunt_reason, 0 if it is in. */
 static __always_inline __u32 sockops_let_in(struct bpf_sock_ops *ctx, struct tcp_sock *client,
 					    const struct shunt_control *control,
 					    const struct shunt_syn *syn,

@@ -262,8 +262,7 @@ static __noinline bool source6_has_options(const struct inet_sock___src *inet)
 	       BPF_CORE_READ_BITFIELD_PROBED(options, srcprefs);
 }
 
-/* Where to begin: the roots of the tables local and main. False if there is more to it than that.
- */
+/* Where to begin: the roots of the tables local and main. False if there is more to it. */
 static __noinline bool source6_begin(struct source6_lookup *lookup, const struct net___src *net)
 {
 	const struct fib6_table___src *local, *main;

@@ -3,8 +3,8 @@
  * cgroup/setsockopt: what is done to a socket under its lock. The agent has borrowed the socket
  * from its program and asks, at a level that is no protocol's (SHUNT_VISIT_LEVEL); everybody else's
  * options pass. It is attached for as long as there is somebody to visit, and goes with the agent.
- * Reads from: shunt_pairs, shunt_control, policy. Writes to: shunt_pairs, shunt_halves, counters;
- * to the agent, an answer.
+ * Reads from: shunt_pairs, shunt_control, shunt_halves, shunt_listeners, shunt_programs, policy.
+ * Writes to: shunt_pairs, counters, events, shunt_watch; to the agent, an answer.
  *
  * The kernel lets this kind of program change no sockhash. So the agent does that itself between
  * two visits; docs/SPLICING.md says why nothing can come between.
@@ -13,27 +13,12 @@
 #include <linux/in.h>
 
 #include "adopt.bpf.h"
-
-#define SOL_SOCKET		  1
-#define SO_RCVLOWAT		  18
-#define SOL_TCP			  6
-#define TCP_BPF_SOCK_OPS_CB_FLAGS 1008 /* <linux/bpf.h> of newer kernels */
-
-/* The kernel copies no more than a page of the value to the program and back. */
-#define VISIT_PAGE 4096
+#include "socket.bpf.h"
 
 static const struct shunt_pair visit_no_pair = {};
 
 /* Read by the agent after each visit: enum shunt_visit_answer. */
 __u32 visit_answer = 0;
-
-/* Not Shunt's: the kernel does what was asked for. */
-static __always_inline int visit_pass(struct bpf_sockopt *ctx)
-{
-	if (ctx->optlen > VISIT_PAGE)
-		ctx->optlen = 0;
-	return 1;
-}
 
 static __always_inline bool visit_by_agent(const struct shunt_control *control)
 {
@@ -291,13 +276,13 @@ int shunt_visit(struct bpf_sockopt *ctx)
 	__u64 sock;
 
 	if (ctx->level != SHUNT_VISIT_LEVEL || !control || !visit_by_agent(control))
-		return visit_pass(ctx);
+		return socket_pass_option(ctx);
 	/* It is attached to a cgroup above this one too, and has been here. */
 	if (ctx->optlen < 0)
 		return 1;
 	given = ctx->optval;
 	if ((void *)(given + 1) > ctx->optval_end || ctx->sk->protocol != IPPROTO_TCP)
-		return visit_pass(ctx);
+		return socket_pass_option(ctx);
 	end = *given;
 	ctx->optlen = -1; /* the kernel is not asked */
 	sock = (__u64)kernel_sock(ctx->sk);

@@ -21,7 +21,7 @@ mkdir -p "$work/new" "$work/src"
 cp -r "$source"/{agent,bpf,conf,docs,include,meson.build,meson_options.txt,scripts,tests} "$work/new"
 change meson.build "s/^\(\tversion: \)'[^']*'/\1'0-$name'/"
 change include/shunt/abi.h 's/^\(#define SHUNT_CGROUP_DEPTH *\)32\b/\131/'
-change bpf/origdst.bpf.c 's/^\(#define ORIGDST_PAGE\) 4096/\1 4095/'
+change bpf/socket.bpf.h 's/^\(#define SOCKET_OPTION_PAGE\) 4096/\1 4095/'
 if [ "$name" != text ]; then
 	abi=$(sed -n 's/^#define SHUNT_ABI_VERSION //p' "$work/new/include/shunt/abi.h")
 	[ "$name" = layout ] && abi=$((abi + 1)) || abi=$((abi + 2))
