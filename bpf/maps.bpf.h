@@ -68,8 +68,8 @@ struct {
 	__type(value, struct shunt_row);
 } shunt_rows SEC(".maps");
 
-/* Written by connect, and by sockops where a pair is gone; read by sockops, getpeername,
- * getsockname, recvmsg and getsockopt. The kernel frees an entry with its socket. */
+/* Written by connect, and by sockops of a connection that was reset; read by both, sendmsg,
+ * recvmsg, getpeername, getsockname and getsockopt. The kernel frees an entry with its socket. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -85,8 +85,8 @@ struct {
 	__type(value, struct shunt_resolvers);
 } shunt_resolvers SEC(".maps");
 
-/* Written and read by sockops, sk_msg, the walk, the visit and the reads; read by getsockopt and
- * the agent. Size: agent. */
+/* Written and read by sockops, sk_msg, the walk, the visit and the reads; read by getsockopt, the
+ * flows and the agent. Size: agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -138,8 +138,8 @@ struct {
 	__type(value, __u32); /* enum shunt_program */
 } shunt_programs SEC(".maps");
 
-/* Written by the agent, but for .spilled (sockops, sk_msg, the walk, the visit) and who the agent
- * is (the scan); read by all who splice, and by who writes shunt_watch. */
+/* Written by the agent, but for .spilled (sockops, sk_msg, the visit), .opened (sockops) and who
+ * the agent is (the scan); read by all who splice, and by who writes shunt_watch. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);

@@ -3,7 +3,7 @@
  * cgroup/sendmsg4, sendmsg6: sends unconnected DNS queries to the mesh's DNS address, and the
  * sidecar's answers back so that they tell which server was asked.
  * Reads from: shunt_cgroups, shunt_meshes, shunt_cidrs, shunt_owners, shunt_resolvers, shunt_socks.
- * Writes to: destination and source of the datagram, shunt_resolvers, counters.
+ * Writes to: destination and source of the datagram, shunt_resolvers, counters, shunt_watch.
  */
 #include "redirect.bpf.h"
 

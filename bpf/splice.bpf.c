@@ -2,8 +2,8 @@
 /*
  * sk_msg: splices what one end of a pair writes, or lets it pass to TCP. Runs in the writer's
  * context and holds its socket's lock.
- * Reads from: shunt_pairs, shunt_control, shunt_meshes, shunt_programs, both sockets.
- * Writes to: the queue of the peer's socket, shunt_pairs, counters, events.
+ * Reads from: shunt_pairs, shunt_control, shunt_programs, policy, both sockets.
+ * Writes to: the queue of the peer's socket, shunt_pairs, counters, events, shunt_watch.
  */
 #include <asm/unistd.h>
 #include <linux/bpf.h>

@@ -4,8 +4,9 @@
  * the TCP sockets that something is to be done to: those that may be taken out of the sockhash or
  * are owed an edge, pairs that alternate, connections that are older than the agent. It does
  * nothing to them: no socket is locked here. The agent visits them (visit.bpf.c).
- * Reads from: shunt_pairs, shunt_control, policy. Writes to: flags and figures of shunt_pairs,
- * shunt_listeners, shunt_halves; to user space, whom to visit.
+ * Reads from: shunt_pairs, shunt_control, shunt_programs, policy.
+ * Writes to: flags and figures of shunt_pairs, shunt_listeners, shunt_halves, counters,
+ * shunt_watch; to user space, whom to visit.
  *
  * A file holds its socket, so the socket is there. What is read of it may be torn; numbers that do
  * not belong together find no pair. Not iter/tcp, which passes by sockets under their lock: before

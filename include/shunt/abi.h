@@ -81,8 +81,7 @@ struct shunt_cgroup {
 };
 _Static_assert(sizeof(struct shunt_cgroup) == 8, "ABI");
 
-/* shunt_meshes: slot -> rules of one mesh. Written by the agent, before any cgroup names the slot.
- */
+/* shunt_meshes: slot -> rules of a mesh. Written by the agent, before a cgroup names the slot. */
 enum shunt_mesh_flags {
 	SHUNT_MESH_DOWN_BYPASS = 1 << 0,    /* on_sidecar_down = bypass; else refuse */
 	SHUNT_MESH_EXCLUDES_CIDRS = 1 << 1, /* there are entries of this mesh in shunt_cidrs … */
@@ -104,8 +103,7 @@ struct shunt_mesh {
 	__u32 flags;				   /* enum shunt_mesh_flags */
 	__u16 splice;				   /* enum shunt_scope */
 	__u16 row;				   /* in shunt_stats */
-	__u64 excluded_ports[SHUNT_PORT_WORDS]; /* bit p % 64 of word p / 64, p in host byte order
-						 */
+	__u64 excluded_ports[SHUNT_PORT_WORDS]; /* port p, in host order: bit p % 64 of [p / 64] */
 	__u64 included_ports[SHUNT_PORT_WORDS];
 };
 _Static_assert(sizeof(struct shunt_mesh) == 4 * 20 + 8 + 2 * 8192, "ABI");
@@ -336,8 +334,7 @@ _Static_assert(sizeof(struct shunt_sock) == 80, "ABI");
 #define SHUNT_TOKEN_MASK    0xffffff00u
 
 struct shunt_resolver_set {
-	__u32 used; /* servers ever numbered; when all are taken those but the first are used again
-		     */
+	__u32 used; /* servers ever numbered; beyond the last those but the first are used again */
 	struct shunt_endpoint actual;			   /* the sidecar's DNS address */
 	struct shunt_endpoint server[SHUNT_RESOLVERS_MAX]; /* what the program asked */
 };
@@ -547,7 +544,7 @@ enum shunt_program {
 	SHUNT_PROGRAM_NEVER,   /* splice_never names it */
 };
 
-/* shunt_control: one entry. Written by the agent, but for .spilled and what the scan notes. */
+/* shunt_control: one entry. Written by the agent, but for what is said here. */
 struct shunt_control {
 	__u32 splice;	   /* some mesh splices, and the kernel can; first in every version … */
 	__u32 succeeded;   /* … and this second: another version looks after what is new */
@@ -555,12 +552,12 @@ struct shunt_control {
 	__u32 reason;	   /* enum shunt_reason, if .splice is not set */
 	__u64 agent;	   /* kernel address of its task_struct, which the scan notes, … */
 	__u64 agent_start; /* … and start_boottime, by which the address is known to be still its */
-	__u32 spilled;	   /* directions spilled now; written by the kernel half */
+	__u32 spilled;	   /* directions spilled now; the kernel half counts them */
 	__u32 generation; /* of meshes, cgroups and programs; never 0 */
 	__u32 discover;	  /* the walk looks for connections older than the agent */
 	__u32 announce;	  /* the scan is to note who reads it as the agent */
 	__u32 watch;	  /* somebody listens to shunt_watch */
-	__u32 opened;	  /* OPENED was told since the agent looked last; it clears it */
+	__u32 opened;	  /* sockops has told OPENED; the agent clears it when it looks */
 };
 
 /* shunt_events: what the agent is asked to do, through a ring buffer. */
@@ -574,7 +571,6 @@ enum shunt_event_kind {
 			       * .inode, .unread, .pid */
 	SHUNT_EVENT_AWAKE,    /* an end that was ASLEEP sends: .netns */
 	SHUNT_EVENT_OPENED,   /* pairs begin that may be let in one day: .netns */
-	SHUNT_EVENT_MAX,
 };
 
 struct shunt_event {
