@@ -22,78 +22,78 @@ static bool refresh_same(const struct stat *a, const struct stat *b)
 }
 
 /* Is there a file, and is it another than the last time? */
-static bool refresh_look(struct refresh *watch)
+static bool refresh_look(struct refresh *refresh)
 {
 	struct stat now;
 
-	if (stat(watch->path, &now) || refresh_same(&now, &watch->seen))
+	if (stat(refresh->path, &now) || refresh_same(&now, &refresh->seen))
 		return false;
-	watch->seen = now;
+	refresh->seen = now;
 	return true;
 }
 
 static void refresh_on_settled(uv_timer_t *timer)
 {
-	struct refresh *watch = container_of(timer, struct refresh, settle);
+	struct refresh *refresh = container_of(timer, struct refresh, settle);
 
-	watch->changed(watch->user);
+	refresh->changed(refresh->user);
 }
 
 /* Whatever the event is about: it may be a link on the way to the file. */
 static void refresh_on_event(uv_fs_event_t *event, const char *name, int events, int status)
 {
-	struct refresh *watch = container_of(event, struct refresh, event);
+	struct refresh *refresh = container_of(event, struct refresh, event);
 
-	if (refresh_look(watch))
-		uv_timer_start(&watch->settle, refresh_on_settled, REFRESH_SETTLE_MS, 0);
+	if (refresh_look(refresh))
+		uv_timer_start(&refresh->settle, refresh_on_settled, REFRESH_SETTLE_MS, 0);
 }
 
-int refresh_init(struct refresh *watch, uv_loop_t *loop, const char *path,
+int refresh_init(struct refresh *refresh, uv_loop_t *loop, const char *path,
 		 void (*changed)(void *user), void *user)
 {
-	*watch = (struct refresh){.path = strdup(path), .changed = changed, .user = user};
-	uv_fs_event_init(loop, &watch->event);
-	uv_timer_init(loop, &watch->settle);
-	refresh_note(watch);
-	return watch->path ? 0 : -ENOMEM;
+	*refresh = (struct refresh){.path = strdup(path), .changed = changed, .user = user};
+	uv_fs_event_init(loop, &refresh->event);
+	uv_timer_init(loop, &refresh->settle);
+	refresh_note(refresh);
+	return refresh->path ? 0 : -ENOMEM;
 }
 
-static int refresh_start(struct refresh *watch)
+static int refresh_start(struct refresh *refresh)
 {
-	const char *slash = strrchr(watch->path, '/');
+	const char *slash = strrchr(refresh->path, '/');
 	_cleanup_free_ char *directory = NULL;
 	int r;
 
-	directory = slash ? strndup(watch->path, slash - watch->path + 1) : strdup(".");
+	directory = slash ? strndup(refresh->path, slash - refresh->path + 1) : strdup(".");
 	if (!directory)
 		return -ENOMEM;
-	r = uv_fs_event_start(&watch->event, refresh_on_event, directory, 0);
+	r = uv_fs_event_start(&refresh->event, refresh_on_event, directory, 0);
 	/* What was done to it before it was watched. */
-	if (!r && refresh_look(watch))
-		uv_timer_start(&watch->settle, refresh_on_settled, REFRESH_SETTLE_MS, 0);
+	if (!r && refresh_look(refresh))
+		uv_timer_start(&refresh->settle, refresh_on_settled, REFRESH_SETTLE_MS, 0);
 	return r;
 }
 
-int refresh_set(struct refresh *watch, bool on)
+int refresh_set(struct refresh *refresh, bool on)
 {
-	if (on == !!uv_is_active((uv_handle_t *)&watch->event))
+	if (on == !!uv_is_active((uv_handle_t *)&refresh->event))
 		return 0;
 	if (on)
-		return refresh_start(watch);
-	uv_timer_stop(&watch->settle);
-	return uv_fs_event_stop(&watch->event);
+		return refresh_start(refresh);
+	uv_timer_stop(&refresh->settle);
+	return uv_fs_event_stop(&refresh->event);
 }
 
-void refresh_note(struct refresh *watch)
+void refresh_note(struct refresh *refresh)
 {
-	if (!watch->path || stat(watch->path, &watch->seen))
-		watch->seen = (struct stat){};
-	uv_timer_stop(&watch->settle);
+	if (!refresh->path || stat(refresh->path, &refresh->seen))
+		refresh->seen = (struct stat){};
+	uv_timer_stop(&refresh->settle);
 }
 
-void refresh_close(struct refresh *watch)
+void refresh_close(struct refresh *refresh)
 {
-	uv_close((uv_handle_t *)&watch->event, NULL);
-	uv_close((uv_handle_t *)&watch->settle, NULL);
-	free(TAKE_PTR(watch->path));
+	uv_close((uv_handle_t *)&refresh->event, NULL);
+	uv_close((uv_handle_t *)&refresh->settle, NULL);
+	free(TAKE_PTR(refresh->path));
 }

@@ -18,11 +18,11 @@ struct refresh {
 
 /* Nothing is watched yet. @path is copied. 0 or -ENOMEM; refresh_close() is needed in either
  * case. */
-int refresh_init(struct refresh *watch, uv_loop_t *loop, const char *path,
+int refresh_init(struct refresh *refresh, uv_loop_t *loop, const char *path,
 		 void (*changed)(void *user), void *user);
 /* Begins or ends to watch; asking twice does nothing. 0 or negative errno. */
-int refresh_set(struct refresh *watch, bool on);
+int refresh_set(struct refresh *refresh, bool on);
 /* The file is about to be read: as it is now it is known. */
-void refresh_note(struct refresh *watch);
+void refresh_note(struct refresh *refresh);
 /* The memory is free when the loop has run. */
-void refresh_close(struct refresh *watch);
+void refresh_close(struct refresh *refresh);
