@@ -4,7 +4,6 @@
 #pragma once
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <uv.h>
 
 #include "config.h"
@@ -72,6 +71,5 @@ int agent_apply(struct agent *agent, struct config *config);
 void agent_begin_to_drain(struct agent *agent);
 /* Applies the configuration file again: all or nothing. @problems gets what is wrong with it. */
 int agent_reload(struct agent *agent, struct config_problems *problems);
-/* Stops redirecting at once; a moment later takes everything out of the kernel and ends the loop.
- */
+/* Stops redirecting at once; a moment later takes all out of the kernel and ends the loop. */
 void agent_detach(struct agent *agent);

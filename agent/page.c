@@ -7,7 +7,6 @@
 #include "page.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "agent.h"

@@ -7,7 +7,6 @@
 #include "verbs.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "agent.h"

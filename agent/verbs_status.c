@@ -6,8 +6,6 @@
  */
 #include "verbs.h"
 
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 

@@ -6,7 +6,6 @@
  */
 #include "sample.h"
 
-#include <errno.h>
 #include <time.h>
 
 #include "client.h"
