@@ -107,8 +107,7 @@ void *config_draft_grow(struct config_draft *draft, void *items, size_t n, size_
 /* config_keys.c */
 extern const struct config_section config_sections[CONFIG_SECTIONS];
 
-/* config_ini.c: 0, -ENOMEM, the errno of reading @stream, or -EINVAL: it was not read to its end.
- */
+/* config_ini.c: 0, -ENOMEM, the errno of reading @stream, or -EINVAL: not read to its end. */
 int config_ini_read(FILE *stream, struct config_draft *draft);
 
 /* config_section.c. @header is a line that begins with '['. A value may come in several pieces. */

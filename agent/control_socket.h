@@ -21,7 +21,7 @@ int control_socket_init(struct control_socket *ret, const char *path);
 /* Removes the file, unless somebody else's is there by now. */
 void control_socket_deinit(struct control_socket *socket);
 
-/* May the peer of the accepted @fd ask? Root, the agent's own user and SHUNT_GROUP may. */
 /* Is the socket file there still? */
 bool control_socket_is_there(const struct control_socket *socket);
+/* May the peer of the accepted @fd ask? Root, the agent's own user and SHUNT_GROUP may. */
 bool control_socket_admits(const struct control_socket *socket, int fd);

@@ -234,8 +234,7 @@ static void enrol_removed(void *user, struct cgroup_node *node)
 	struct enrol *enrol = user;
 	int r;
 
-	/* While a policy is put in force it may be back with the next; else enrol_remove_stale().
-	 */
+	/* While a policy is put in force it may be back with the next; or enrol_remove_stale(). */
 	r = enrol->settled && enrol->maps ? maps_del_cgroup(enrol->maps, node->id) : 0;
 	if (r)
 		enrol_complain(enrol, WARNING_FAULT,

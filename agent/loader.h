@@ -43,8 +43,7 @@ struct loader *loader_free(struct loader *loader);
 const struct maps *loader_maps(const struct loader *loader);
 /* Was what was pinned as shunt_pairs damaged, and made anew? */
 bool loader_pairs_replaced(const struct loader *loader);
-/* How many connections can be spliced at a time: that of an earlier agent while its maps are kept.
- */
+/* How many connections can be spliced at a time; an earlier agent's while its maps are kept. */
 uint32_t loader_flows(const struct loader *loader);
 
 /*

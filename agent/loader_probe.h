@@ -18,8 +18,7 @@ enum loader_probe_step {
 	LOADER_PROBE_ATTACH, /* only of what could be loaded */
 };
 
-/* @name: of the map or the program. @type: its kind, as the kernel calls it. @error: 0 or -errno.
- */
+/* @name: of the map or program. @type: its kind, as the kernel calls it. @error: 0 or -errno. */
 typedef void (*loader_probe_fn)(void *user, enum loader_probe_step step,
 				enum loader_probe_part part, const char *name, const char *type,
 				int error);

@@ -39,8 +39,7 @@ struct metrics_histogram {
  */
 void metrics_family(struct metrics_text *text, enum metrics_type type, const char *name,
 		    const char *help);
-/* @labels ends with a NULL name, or is NULL. One with an empty value is not there, for Prometheus.
- */
+/* @labels ends with a NULL name, or is NULL. To Prometheus one with an empty value is not there. */
 void metrics_sample(struct metrics_text *text, const struct metrics_label *labels, uint64_t value);
 void metrics_sample_real(struct metrics_text *text, const struct metrics_label *labels,
 			 double value);

@@ -276,8 +276,7 @@ static bool tries_talk(const struct tries *tries)
 	return true;
 }
 
-/* Writes on and on to who does not read. False: nothing makes the writer stop, or go over to TCP.
- */
+/* Writes on and on to who does not read. False: nothing makes the writer stop or go by TCP. */
 static bool tries_fill(const struct tries *tries, bool *ret_in_order)
 {
 	struct tries_link link;

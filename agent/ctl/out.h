@@ -33,8 +33,7 @@ void out_line(FILE *stream, const char *text);
 
 /* How many columns of a terminal it takes, if it is plain. */
 int out_width(const char *text);
-/* One cell of a row that is so wide: plain text, aligned 'l' or 'r'. After the last the line ends.
- */
+/* One cell of a row, @width wide: plain text, aligned 'l' or 'r'. After the last the line ends. */
 void out_cell(FILE *stream, const char *text, int width, char align, bool last);
 
 /* A string of @object; "-" if there is none. */

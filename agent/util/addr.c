@@ -142,8 +142,7 @@ static int parse_host_cidr(const char *text, __be32 ret_addr[4], uint32_t *ret_p
 	if (r < 0)
 		return r;
 	if (*slash) {
-		/* What is written as IPv6 counts its prefix in 128 bits, also if it is mapped IPv4.
-		 */
+		/* Of what is written as IPv6, mapped IPv4 too, the prefix counts in 128 bits. */
 		uint32_t skipped = strchr(host, ':') ? 0 : ADDR_V4_BITS;
 
 		if (number_parse(slash + 1, ADDR_BITS - skipped, &prefix) < 0)

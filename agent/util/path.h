@@ -14,8 +14,7 @@ static inline void path_trim(char *path)
 		path[--len] = '\0';
 }
 
-/* Absolute, and without parts that are empty, "." or "..": whoever reads it reads it the same way.
- */
+/* Absolute, and without parts that are empty, "." or "..": it can be read in one way only. */
 static inline bool path_is_plain(const char *path)
 {
 	if (!strcmp(path, "/"))

@@ -103,8 +103,7 @@ static void test_no_map_that_decides_is_an_lru(void **state)
 	}
 }
 
-/* The kernel cuts names at 15 characters (BPF_OBJ_NAME_LEN), and tools then cannot tell them apart.
- */
+/* The kernel cuts names at 15 characters (BPF_OBJ_NAME_LEN): tools could not tell them apart. */
 static void test_names_fit_and_carry_the_project(void **state)
 {
 	struct bpf_program *program;

@@ -128,8 +128,7 @@ static void test_dns_goes_to_the_dns_address(void **state)
 	assert_target(v6("::1", 15001));
 }
 
-/* Each makes the one before it in design's order irrelevant, so set all and take away one by one.
- */
+/* All reasons at once: the first in order decides. Then they are taken away one by one. */
 static void test_the_order_of_the_decision(void **state)
 {
 	mesh.flags &= ~SHUNT_MESH_INCLUDES_ALL;
