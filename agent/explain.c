@@ -88,7 +88,7 @@ static void explain_rule(struct explain_asker *asker, unsigned int line, const c
 /* As in the maps: an IPv6 prefix never holds an IPv4 address, however short it is. */
 static bool explain_cidr_holds(const struct config_cidr *cidr, const __be32 addr[4])
 {
-	bool cidr_v4 = cidr->prefix >= 96 && addr_v4_mapped(cidr->addr);
+	bool cidr_v4 = cidr->prefix >= ADDR_V4_BITS && addr_v4_mapped(cidr->addr);
 
 	if (cidr_v4 != addr_v4_mapped(addr))
 		return false;

@@ -17,7 +17,6 @@
 
 #define NFT_RULES_PRIORITY  (-101) /* before others' destination NAT, as connect() is */
 #define NFT_RULES_LEVEL_MAX 255	   /* of nftables */
-#define NFT_RULES_V4_BITS   96	   /* in front of an IPv4 address in a mapped one */
 #define NFT_RULES_COMMENT   120	   /* bytes in a comment, of 128 */
 
 /* libnftables looks for cgroups below /sys/fs/cgroup, wherever they are mounted. */
@@ -109,7 +108,7 @@ static int nft_rules_ports(FILE *out, const struct config_port_list *list, bool 
 
 static int nft_rules_family_of(const struct config_cidr *cidr)
 {
-	return cidr->prefix >= NFT_RULES_V4_BITS && addr_is_v4(cidr->addr) ? SHUNT_V4 : SHUNT_V6;
+	return cidr->prefix >= ADDR_V4_BITS && addr_is_v4(cidr->addr) ? SHUNT_V4 : SHUNT_V6;
 }
 
 static bool nft_rules_holds(const struct config_cidr *outer, const struct config_cidr *inner)
@@ -151,7 +150,7 @@ static size_t nft_rules_pick_cidrs(const struct config_cidrs *list, int family,
 static int nft_rules_cidrs(FILE *out, const struct config_cidrs *list, int family, bool others)
 {
 	_cleanup_free_ struct config_cidr *cidrs = calloc(list->n + 1, sizeof(*cidrs));
-	uint32_t none = family == SHUNT_V4 ? NFT_RULES_V4_BITS : 0;
+	uint32_t none = family == SHUNT_V4 ? ADDR_V4_BITS : 0;
 	char text[ADDR_STRLEN];
 	size_t n;
 

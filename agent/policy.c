@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "util/addr.h"
 #include "util/cleanup.h"
 #include "util/glob.h"
 
@@ -28,7 +29,7 @@ static bool policy_includes_all(const struct config_cidrs *list)
 
 	for (size_t i = 0; i < list->n; i++) {
 		v6 |= list->items[i].prefix == 0;
-		v4 |= list->items[i].prefix == 96 && list->items[i].addr[2] == htonl(0xffff);
+		v4 |= list->items[i].prefix == ADDR_V4_BITS && addr_is_v4(list->items[i].addr);
 	}
 	return v4 && v6;
 }
@@ -56,48 +57,58 @@ static int policy_add_mesh(struct policy *policy, __u32 slot, const struct confi
 	return table_add(&policy->meshes, &slot, mesh);
 }
 
+/* Bit @i from the left of ::ffff:0:0/96, which has the IPv4 addresses. */
+static bool policy_mapped_bit(unsigned int i)
+{
+	return i >= ADDR_V4_BITS - 16;
+}
+
+/* Is it an IPv6 prefix that holds all of ::ffff:0:0/96? */
+static bool policy_holds_mapped(const struct config_cidr *cidr)
+{
+	for (unsigned int i = 0; i < cidr->prefix && i < ADDR_V4_BITS; i++)
+		if ((ntohl(cidr->addr[i / 32]) >> (31 - i % 32) & 1) != policy_mapped_bit(i))
+			return false;
+	return cidr->prefix < ADDR_V4_BITS;
+}
+
 /*
  * ::/0 holds the IPv4-mapped addresses too, but in the file it means IPv6 alone. An IPv6 prefix
  * that is short enough to reach into ::ffff:0:0/96 is therefore split into the prefixes beside the
  * path to it.
  */
+static int policy_add_beside_mapped(struct policy *policy, __u32 scope,
+				    const struct config_cidr *cidr)
+{
+	struct shunt_cidr_key key = {.scope = htonl(scope)};
+	int r = 0;
+
+	for (unsigned int i = 0; !r && i < ADDR_V4_BITS; i++) {
+		__be32 *word = &key.addr[i / 32], bit = htonl(1u << (31 - i % 32));
+
+		/* Up to bit i the way to the mapped addresses, and there the other way. */
+		if (i >= cidr->prefix) {
+			key.prefix_len = 32 + i + 1;
+			*word |= policy_mapped_bit(i) ? 0 : bit;
+			r = table_add(&policy->cidrs, &key, &cidr->line);
+			*word &= ~bit;
+		}
+		*word |= policy_mapped_bit(i) ? bit : 0;
+	}
+	return r;
+}
+
 static int policy_add_cidr(struct policy *policy, __u32 scope, const struct config_cidr *cidr)
 {
-	const __be32 mapped[4] = {0, 0, htonl(0xffff), 0};
-	struct shunt_cidr_key key = {.scope = htonl(scope)};
-	bool is_v4 = cidr->prefix >= 96 && !memcmp(cidr->addr, mapped, 12);
-	bool reaches = !is_v4 && cidr->prefix < 96;
-	__u32 line = cidr->line;
-	int r;
+	struct shunt_cidr_key key = {
+		.scope = htonl(scope),
+		.prefix_len = 32 + cidr->prefix,
+	};
 
-	for (unsigned int i = 0; reaches && i < cidr->prefix; i++) {
-		unsigned int bit = 1u << (31 - i % 32);
-
-		reaches = !((ntohl(cidr->addr[i / 32]) ^ ntohl(mapped[i / 32])) & bit);
-	}
-	if (!reaches) {
-		memcpy(key.addr, cidr->addr, sizeof(key.addr));
-		key.prefix_len = 32 + cidr->prefix;
-		return table_add(&policy->cidrs, &key, &line);
-	}
-	for (unsigned int i = cidr->prefix; i < 96; i++) {
-		/* The sibling: equal to the mapped prefix up to bit i, which is the other way. */
-		memset(key.addr, 0, sizeof(key.addr));
-		for (unsigned int b = 0; b <= i; b++) {
-			unsigned int bit = 1u << (31 - b % 32);
-			bool set = ntohl(mapped[b / 32]) & bit;
-
-			if (b == i)
-				set = !set;
-			if (set)
-				key.addr[b / 32] |= htonl(bit);
-		}
-		key.prefix_len = 32 + i + 1;
-		r = table_add(&policy->cidrs, &key, &line);
-		if (r)
-			return r;
-	}
-	return 0;
+	if (policy_holds_mapped(cidr))
+		return policy_add_beside_mapped(policy, scope, cidr);
+	memcpy(key.addr, cidr->addr, sizeof(key.addr));
+	return table_add(&policy->cidrs, &key, &cidr->line);
 }
 
 static int policy_add_cidrs(struct policy *policy, __u32 slot, enum shunt_cidr_kind kind,
@@ -215,8 +226,28 @@ static void policy_narrow_attach_points(struct policy_attach_points *points)
 	points->n = kept;
 }
 
+/* The topmost of the attach points: what is below them is of interest. */
+static int policy_find_watch(struct policy *policy)
+{
+	const struct policy_attach_points *points = &policy->attach;
+
+	policy->watch = calloc(points->n + 1, sizeof(*policy->watch));
+	if (!policy->watch)
+		return -ENOMEM;
+	for (size_t i = 0; i < points->n; i++) {
+		bool below = false;
+
+		for (size_t j = 0; j < points->n; j++)
+			below |= policy_is_below(points->items[i].path, points->items[j].path);
+		if (!below)
+			policy->watch[policy->n_watch++] = points->items[i].path;
+	}
+	return 0;
+}
+
 static int policy_find_attach_points(struct policy *policy)
 {
+	const unsigned int sidecar = POLICY_HOOKS_BOTH | POLICY_HOOKS_SIDECAR;
 	const struct config *config = policy->config;
 	int r = 0;
 
@@ -227,27 +258,13 @@ static int policy_find_attach_points(struct policy *policy)
 				      (mesh->sidecar_cgroups.n ? 0 : POLICY_HOOKS_SIDECAR);
 
 		r = policy_add_attach_points(&policy->attach, &mesh->cgroups, member);
-		r = r
-			    ?: policy_add_attach_points(&policy->attach, &mesh->sidecar_cgroups,
-							POLICY_HOOKS_BOTH | POLICY_HOOKS_SIDECAR);
+		if (!r)
+			r = policy_add_attach_points(&policy->attach, &mesh->sidecar_cgroups,
+						     sidecar);
 	}
-	if (r)
-		return r;
-	policy_narrow_attach_points(&policy->attach);
-
-	policy->watch = calloc(policy->attach.n + 1, sizeof(*policy->watch));
-	if (!policy->watch)
-		return -ENOMEM;
-	for (size_t i = 0; i < policy->attach.n; i++) {
-		bool below = false;
-
-		for (size_t j = 0; j < policy->attach.n; j++)
-			below |= policy_is_below(policy->attach.items[i].path,
-						 policy->attach.items[j].path);
-		if (!below)
-			policy->watch[policy->n_watch++] = policy->attach.items[i].path;
-	}
-	return 0;
+	if (!r)
+		policy_narrow_attach_points(&policy->attach);
+	return r;
 }
 
 int policy_new(const struct config *config, unsigned int first_slot, struct policy **ret)
@@ -267,6 +284,7 @@ int policy_new(const struct config *config, unsigned int first_slot, struct poli
 	for (size_t i = 0; !r && i < config->n_meshes; i++)
 		r = policy_add_rules(policy, first_slot + i, &config->meshes[i]);
 	r = r ?: policy_find_attach_points(policy);
+	r = r ?: policy_find_watch(policy);
 	table_sort(&policy->meshes);
 	table_sort(&policy->cidrs);
 	table_sort(&policy->owners);

@@ -13,8 +13,7 @@
 
 #include "number.h"
 
-#define ADDR_BITS    128
-#define ADDR_V4_BITS 96 /* in front of the IPv4 address in its mapped form */
+#define ADDR_BITS 128
 
 /* Clears the host bits; says if there were any. */
 static bool mask_host_bits(__be32 addr[4], uint32_t prefix)

@@ -7,7 +7,8 @@
 
 #include "shunt/abi.h"
 
-#define ADDR_STRLEN 64 /* enough for "[" IPv6 "]:65535" and for a CIDR */
+#define ADDR_STRLEN  64 /* enough for "[" IPv6 "]:65535" and for a CIDR */
+#define ADDR_V4_BITS 96 /* in front of the IPv4 address in its mapped form: 80 of 0, 16 of 1 */
 
 bool addr_is_v4(const __be32 addr[4]);		/* IPv4-mapped? */
 bool addr_is_loopback(const __be32 addr[4]);	/* 127.0.0.0/8, ::1 */
