@@ -121,6 +121,19 @@ static int nft_install(struct nft *nft, struct nft_place *place, const char *rul
 	return r;
 }
 
+/* Takes our table out, if it is there still. */
+static int nft_uninstall(struct nft *nft, const struct nft_place *place)
+{
+	_cleanup_free_ char *error = NULL;
+	int r = 0;
+
+	if (place->tabled && nft_is_ours(place->fd, nft->mark))
+		r = nft_delete(place->fd, &error);
+	if (r)
+		nft_warn(nft, place, "its table cannot be removed", error);
+	return r;
+}
+
 static void nft_forget(struct nft *nft, struct nft_place *place)
 {
 	close(place->fd);
@@ -198,14 +211,11 @@ static void nft_look(struct nft *nft)
 static void nft_leave(struct nft *nft)
 {
 	for (size_t i = nft->n; i-- > 0;) {
-		_cleanup_free_ char *error = NULL;
 		struct nft_place *place = &nft->places[i];
 
 		if (place->seen)
 			continue;
-		if (place->tabled && nft_is_ours(place->fd, nft->mark) &&
-		    nft_delete(place->fd, &error))
-			nft_warn(nft, place, "its table cannot be removed", error);
+		nft_uninstall(nft, place);
 		nft_forget(nft, place);
 	}
 }
@@ -480,16 +490,8 @@ int nft_remove(struct nft *nft)
 
 	uv_timer_stop(&nft->timer);
 	enrol_on_change(nft->enrol, NULL, NULL);
-	for (size_t i = 0; i < nft->n; i++) {
-		_cleanup_free_ char *error = NULL;
-		struct nft_place *place = &nft->places[i];
-
-		if (place->tabled && nft_is_ours(place->fd, nft->mark) &&
-		    nft_delete(place->fd, &error)) {
-			nft_warn(nft, place, "its table cannot be removed", error);
-			r = -EIO;
-		}
-	}
+	for (size_t i = 0; i < nft->n; i++)
+		r = nft_uninstall(nft, &nft->places[i]) ?: r;
 	nft_remove_stale(nft->owner);
 	return r;
 }
