@@ -126,8 +126,14 @@ static char *problem_text(const struct config_draft *draft, unsigned int line, c
 }
 
 /* Keeps the order of the lines: a section is judged as a whole after its lines were. */
-static void add_problem(struct config_draft *draft, struct config_problem problem)
+static void add_problem(struct config_draft *draft, enum config_severity severity,
+			unsigned int line, const char *format, va_list args)
 {
+	struct config_problem problem = {
+		.severity = severity,
+		.line = line,
+		.text = problem_text(draft, line, format, args),
+	};
 	struct config_problems *problems = draft->problems;
 	struct config_problem *items;
 	size_t i;
@@ -152,24 +158,20 @@ static void add_problem(struct config_draft *draft, struct config_problem proble
 
 void config_draft_error(struct config_draft *draft, unsigned int line, const char *format, ...)
 {
-	struct config_problem problem = {.severity = CONFIG_ERROR, .line = line};
 	va_list args;
 
 	va_start(args, format);
-	problem.text = problem_text(draft, line, format, args);
+	add_problem(draft, CONFIG_ERROR, line, format, args);
 	va_end(args);
-	add_problem(draft, problem);
 }
 
 void config_draft_warning(struct config_draft *draft, unsigned int line, const char *format, ...)
 {
-	struct config_problem problem = {.severity = CONFIG_WARNING, .line = line};
 	va_list args;
 
 	va_start(args, format);
-	problem.text = problem_text(draft, line, format, args);
+	add_problem(draft, CONFIG_WARNING, line, format, args);
 	va_end(args);
-	add_problem(draft, problem);
 }
 
 void config_problems_warn(struct config_problems *problems, const struct config *config,
