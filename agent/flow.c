@@ -99,7 +99,7 @@ int flow_names_init(struct flow_names *names, const struct agent *agent)
 void flow_names_deinit(struct flow_names *names)
 {
 	free(names->cgroups);
-	free(names->programs);
+	free(names->comms);
 }
 
 const struct cgroup_node *flow_find_cgroup(const struct flow_names *names, uint64_t id)
@@ -113,31 +113,30 @@ const struct cgroup_node *flow_find_cgroup(const struct flow_names *names, uint6
 /* "" if the process is gone, or there is no memory to note its name. */
 static const char *flow_find_comm(struct flow_names *names, uint32_t pid)
 {
-	size_t first = 0, n = names->n_programs;
-	struct flow_comm *programs;
+	size_t first = 0, n = names->n_comms;
+	struct flow_comm *comms;
 
 	while (n) {
 		size_t half = n / 2;
 
-		if (names->programs[first + half].pid < pid) {
+		if (names->comms[first + half].pid < pid) {
 			first += half + 1;
 			n -= half + 1;
 		} else {
 			n = half;
 		}
 	}
-	if (first < names->n_programs && names->programs[first].pid == pid)
-		return names->programs[first].comm;
-	programs = reallocarray(names->programs, names->n_programs + 1, sizeof(*programs));
-	if (!programs)
+	if (first < names->n_comms && names->comms[first].pid == pid)
+		return names->comms[first].comm;
+	comms = reallocarray(names->comms, names->n_comms + 1, sizeof(*comms));
+	if (!comms)
 		return "";
-	names->programs = programs;
-	memmove(&programs[first + 1], &programs[first],
-		(names->n_programs++ - first) * sizeof(*programs));
-	programs[first].pid = pid;
-	if (process_comm(pid, programs[first].comm, sizeof(programs[first].comm)))
-		programs[first].comm[0] = '\0';
-	return programs[first].comm;
+	names->comms = comms;
+	memmove(&comms[first + 1], &comms[first], (names->n_comms++ - first) * sizeof(*comms));
+	comms[first].pid = pid;
+	if (process_comm(pid, comms[first].comm, sizeof(comms[first].comm)))
+		comms[first].comm[0] = '\0';
+	return comms[first].comm;
 }
 
 /* The mesh that redirected it. A reload gives the slots of meshes other numbers: then, and where

@@ -16,8 +16,8 @@ struct flow_names {
 	uint64_t epoch;		     /* what CLOCK_REALTIME is ahead of it, in ns */
 	struct flow_cgroup *cgroups; /* by number */
 	size_t n_cgroups;
-	struct flow_comm *programs; /* by process */
-	size_t n_programs;
+	struct flow_comm *comms; /* by process */
+	size_t n_comms;
 };
 
 struct flow {
