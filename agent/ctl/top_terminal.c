@@ -203,23 +203,60 @@ static void sort_by(struct terminal *terminal, enum top_order order)
 	terminal->view.first = 0;
 }
 
-/* Returns false at the end. */
-static bool on_key(struct terminal *terminal, int key)
+static bool on_sort_key(struct terminal *terminal, int key)
+{
+	static const struct {
+		int key;
+		enum top_order order;
+	} keys[] = {
+		{'b', TOP_ORDER_BYTES},	 {'s', TOP_ORDER_SPLICED}, {'t', TOP_ORDER_TCP},
+		{'l', TOP_ORDER_SPILLS}, {'a', TOP_ORDER_AGE},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+		if (keys[i].key != key)
+			continue;
+		sort_by(terminal, keys[i].order);
+		return true;
+	}
+	return false;
+}
+
+static bool on_scroll_key(struct terminal *terminal, int key)
+{
+	switch (key) {
+	case KEY_UP:
+	case 'k':
+		scroll_by(terminal, -1);
+		return true;
+	case KEY_DOWN:
+	case 'j':
+		scroll_by(terminal, 1);
+		return true;
+	case KEY_PPAGE:
+		scroll_by(terminal, -(long)terminal->page);
+		return true;
+	case KEY_NPAGE:
+		scroll_by(terminal, terminal->page);
+		return true;
+	case KEY_HOME:
+	case 'g':
+		terminal->view.first = 0;
+		return true;
+	case KEY_END:
+	case 'G':
+		scroll_by(terminal, terminal->n_flows);
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* What else a key does. Returns false at the end. */
+static bool on_command_key(struct terminal *terminal, int key)
 {
 	struct top_view *view = &terminal->view;
 
-	if (key == KEY_RESIZE) {
-		clearok(stdscr, TRUE); /* who knows what the terminal has made of it */
-		return true;
-	}
-	if (view->help) {
-		view->help = false;
-		return key != 'q';
-	}
-	if (terminal->asking) {
-		on_typed(terminal, key);
-		return true;
-	}
 	switch (key) {
 	case 'q':
 	case 'Q':
@@ -239,21 +276,6 @@ static bool on_key(struct terminal *terminal, int key)
 	case '-':
 		set_delay(terminal, view->delay / 2);
 		break;
-	case 'b':
-		sort_by(terminal, TOP_ORDER_BYTES);
-		break;
-	case 's':
-		sort_by(terminal, TOP_ORDER_SPLICED);
-		break;
-	case 't':
-		sort_by(terminal, TOP_ORDER_TCP);
-		break;
-	case 'l':
-		sort_by(terminal, TOP_ORDER_SPILLS);
-		break;
-	case 'a':
-		sort_by(terminal, TOP_ORDER_AGE);
-		break;
 	case 'R':
 		view->reverse = !view->reverse;
 		break;
@@ -268,32 +290,29 @@ static bool on_key(struct terminal *terminal, int key)
 	case '?':
 		view->help = true;
 		break;
-	case KEY_UP:
-	case 'k':
-		scroll_by(terminal, -1);
-		break;
-	case KEY_DOWN:
-	case 'j':
-		scroll_by(terminal, 1);
-		break;
-	case KEY_PPAGE:
-		scroll_by(terminal, -(long)terminal->page);
-		break;
-	case KEY_NPAGE:
-		scroll_by(terminal, terminal->page);
-		break;
-	case KEY_HOME:
-	case 'g':
-		view->first = 0;
-		break;
-	case KEY_END:
-	case 'G':
-		scroll_by(terminal, terminal->n_flows);
-		break;
 	default:
 		break;
 	}
 	return true;
+}
+
+/* Returns false at the end. */
+static bool on_key(struct terminal *terminal, int key)
+{
+	if (key == KEY_RESIZE) {
+		clearok(stdscr, TRUE); /* who knows what the terminal has made of it */
+		return true;
+	}
+	if (terminal->view.help) {
+		terminal->view.help = false;
+		return key != 'q';
+	}
+	if (terminal->asking) {
+		on_typed(terminal, key);
+		return true;
+	}
+	return on_sort_key(terminal, key) || on_scroll_key(terminal, key) ||
+	       on_command_key(terminal, key);
 }
 
 /* Returns false when the terminal is gone. */
