@@ -6,19 +6,17 @@
  */
 #include "loader.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
 #include "loader_layout.h"
+#include "loader_links.h"
 #include "loader_open.h"
 #include "loader_pins.h"
 #include "log.h"
@@ -31,53 +29,13 @@
 #define LOADER_POLICY	   "policy"
 #define LOADER_POLICY_NEXT "policy-next"
 
-struct loader_program {
-	const char *name;   /* of the pin; what the operator reads */
-	const char *symbol; /* in the object */
-	unsigned int hooks; /* enum policy_hooks */
-	bool redirects;	    /* who would lose a connection if its rules were not there yet */
-};
-
-/*
- * In the order in which they are attached. Whoever answers comes before who redirects: no
- * connection is redirected whose addresses could not be told yet.
- */
-static const struct loader_program loader_programs[] = {
-	{"getsockopt", "shunt_origdst", POLICY_HOOKS_SIDECAR, false},
-	{"sockops", "shunt_sockops", POLICY_HOOKS_BOTH, false},
-	{"getpeername4", "shunt_peername4", POLICY_HOOKS_MEMBER, false},
-	{"getpeername6", "shunt_peername6", POLICY_HOOKS_MEMBER, false},
-	{"getsockname4", "shunt_sockname4", POLICY_HOOKS_MEMBER, false},
-	{"getsockname6", "shunt_sockname6", POLICY_HOOKS_MEMBER, false},
-	{"recvmsg4", "shunt_recvmsg4", POLICY_HOOKS_MEMBER, false},
-	{"recvmsg6", "shunt_recvmsg6", POLICY_HOOKS_MEMBER, false},
-	{"sendmsg4", "shunt_sendmsg4", POLICY_HOOKS_BOTH, true},
-	{"sendmsg6", "shunt_sendmsg6", POLICY_HOOKS_BOTH, true},
-	{"connect4", "shunt_connect4", POLICY_HOOKS_MEMBER, true},
-	{"connect6", "shunt_connect6", POLICY_HOOKS_MEMBER, true},
-};
-#define LOADER_PROGRAMS ARRAY_SIZE(loader_programs)
-
-struct loader_link {
-	uint64_t cgroup;
-	unsigned int program; /* index in loader_programs */
-	bool made;	      /* since loader_commit(): was not there before */
-	bool current;	      /* has the program of this very process */
-	bool pending;	      /* is to get it in loader_renew() */
-	int before;	      /* fd of the program that it had, until loader_commit(); or -1 */
-};
-
 struct loader {
 	struct shunt_bpf *skeleton;
 	struct maps maps;
 	struct loader_pins pins;
-	int links_dir; /* open: there the links are, whatever is mounted over pin_dir by now */
-	struct bpf_program *programs[LOADER_PROGRAMS];
-	struct loader_link *links;
-	size_t n_links;
-	bool adopted;	/* some links were there when it began */
-	bool committed; /* what is adopted is in force … */
-	bool retired;	/* … and what other versions left redirects no more */
+	struct loader_links links;
+	bool adopted; /* an earlier agent left something */
+	bool retired; /* what other versions left redirects no more */
 	bool pairs_replaced;
 	bool policy_kept; /* else it is in LOADER_POLICY_NEXT until loader_commit() */
 	bool splices;
@@ -283,52 +241,6 @@ static void loader_find_maps(struct loader *loader)
 	};
 }
 
-static int loader_add_link(struct loader *loader, uint64_t cgroup, unsigned int program)
-{
-	struct loader_link *links;
-
-	links = reallocarray(loader->links, loader->n_links + 1, sizeof(*links));
-	if (!links)
-		return -ENOMEM;
-	links[loader->n_links++] = (struct loader_link){cgroup, program, .before = -1};
-	loader->links = links;
-	return 0;
-}
-
-static int loader_find_program(const char *name)
-{
-	for (size_t i = 0; i < LOADER_PROGRAMS; i++)
-		if (!strcmp(loader_programs[i].name, name))
-			return i;
-	return -ENOENT;
-}
-
-/* Notes which links an earlier agent left. What is not of this naming is not a link of Shunt's. */
-static int loader_find_links(struct loader *loader)
-{
-	_cleanup_free_ char *path = loader_pins_map(&loader->pins, LOADER_LINKS, "");
-	struct dirent *entry;
-	DIR *dir;
-	int r = 0;
-
-	dir = path ? opendir(path) : NULL;
-	if (!dir)
-		return path ? -errno : -ENOMEM;
-	while (!r && (entry = readdir(dir))) {
-		uint64_t cgroup;
-		int program, end = 0;
-
-		if (sscanf(entry->d_name, "%" SCNu64 "-%n", &cgroup, &end) != 1 || !end)
-			continue;
-		program = loader_find_program(entry->d_name + end);
-		if (program >= 0)
-			r = loader_add_link(loader, cgroup, program);
-	}
-	closedir(dir);
-	loader->adopted = loader->n_links > 0 || loader->pins.n_others > 0;
-	return r;
-}
-
 /* Not a link: libbpf 1.1 has none for this. The map holds the program, and its pin the map. */
 static int loader_attach_sk_msg(struct loader *loader)
 {
@@ -429,14 +341,14 @@ int loader_new(const struct loader_options *options, struct loader **ret)
 
 	if (!loader)
 		return -ENOMEM;
-	loader->links_dir = -1;
+	loader->links.dir = -1;
 	r = loader_pins_open(&loader->pins, options->pin_dir);
 	if (r) {
 		loader_free(loader);
 		return r;
 	}
-	r = loader_make_directories(&loader->pins, &loader->links_dir);
-	r = r ?: loader_find_links(loader);
+	r = loader_make_directories(&loader->pins, &loader->links.dir);
+	r = r ?: loader_links_find(&loader->links);
 	if (r) {
 		if (loader->pins.made)
 			loader_pins_remove(&loader->pins);
@@ -444,6 +356,7 @@ int loader_new(const struct loader_options *options, struct loader **ret)
 		return r;
 	}
 
+	loader->adopted = loader->links.n > 0 || loader->pins.n_others > 0;
 	r = loader_open_calls() ? loader_load(loader, options, true) : -EOPNOTSUPP;
 	if (r == -ENOMEM || r == -EAGAIN || r == -EINTR) /* which says nothing about the kernel */
 		r = loader_load(loader, options, true);
@@ -456,9 +369,7 @@ int loader_new(const struct loader_options *options, struct loader **ret)
 		return r;
 	}
 	loader_find_maps(loader);
-	for (size_t i = 0; i < LOADER_PROGRAMS; i++)
-		loader->programs[i] = bpf_object__find_program_by_name(loader->skeleton->obj,
-								       loader_programs[i].symbol);
+	loader_links_use(&loader->links, loader->skeleton->obj);
 	*ret = loader;
 	return 0;
 }
@@ -468,13 +379,8 @@ struct loader *loader_free(struct loader *loader)
 	if (!loader)
 		return NULL;
 	loader_unload(loader);
-	for (size_t i = 0; i < loader->n_links; i++)
-		if (loader->links[i].before >= 0)
-			close(loader->links[i].before);
-	if (loader->links_dir >= 0)
-		close(loader->links_dir);
+	loader_links_deinit(&loader->links);
 	loader_pins_close(&loader->pins);
-	free(loader->links);
 	free(loader);
 	return NULL;
 }
@@ -494,169 +400,14 @@ uint32_t loader_flows(const struct loader *loader)
 	return bpf_map__max_entries(loader->skeleton->maps.shunt_ends) / SHUNT_ENDS;
 }
 
-static struct loader_link *loader_link_find(struct loader *loader, uint64_t cgroup,
-					    unsigned int program)
-{
-	for (size_t i = 0; i < loader->n_links; i++)
-		if (loader->links[i].cgroup == cgroup && loader->links[i].program == program)
-			return &loader->links[i];
-	return NULL;
-}
-
-static char *loader_link_path(int links_dir, uint64_t cgroup, unsigned int program)
-{
-	char *path;
-
-	if (asprintf(&path, "/proc/self/fd/%d/%" PRIu64 "-%s", links_dir, cgroup,
-		     loader_programs[program].name) < 0)
-		return NULL;
-	return path;
-}
-
-/* An fd of the link that an earlier agent pinned, and what it has; -errno if its cgroup is gone, or
- * if it is none. */
-static int loader_link_open(struct loader *loader, const struct loader_link *link,
-			    struct bpf_link_info *info)
-{
-	_cleanup_free_ char *path =
-		loader_link_path(loader->links_dir, link->cgroup, link->program);
-	_cleanup_close_ int fd = -1;
-	__u32 size = sizeof(*info);
-
-	*info = (struct bpf_link_info){};
-	if (!path)
-		return -ENOMEM;
-	fd = loader_pins_open_link(path);
-	if (fd < 0)
-		return fd == -ENOENT || fd == -EACCES ? -ENOLINK : fd;
-	if (bpf_obj_get_info_by_fd(fd, info, &size) || info->type != BPF_LINK_TYPE_CGROUP ||
-	    info->cgroup.cgroup_id != link->cgroup ||
-	    info->cgroup.attach_type !=
-		    bpf_program__expected_attach_type(loader->programs[link->program]))
-		return -ENOLINK;
-	return TAKE_FD(fd);
-}
-
-/* Puts our program into it: there is no instant without one. */
-static int loader_link_update(struct loader *loader, struct loader_link *link)
-{
-	struct bpf_link_info info;
-	_cleanup_close_ int fd = loader_link_open(loader, link, &info);
-
-	if (fd < 0)
-		return fd;
-	if (!loader->committed && link->before < 0) {
-		int before = bpf_prog_get_fd_by_id(info.prog_id);
-
-		if (before < 0)
-			return before;
-		link->before = before;
-	}
-	if (bpf_link_update(fd, bpf_program__fd(loader->programs[link->program]), NULL))
-		return -errno;
-	link->current = true;
-	link->pending = false;
-	return 0;
-}
-
-static int loader_link_make(struct loader *loader, int cgroup_fd, uint64_t cgroup,
-			    unsigned int program)
-{
-	_cleanup_free_ char *path = loader_link_path(loader->links_dir, cgroup, program);
-	struct bpf_link *link;
-	int r;
-
-	if (!path)
-		return -ENOMEM;
-	link = bpf_program__attach_cgroup(loader->programs[program], cgroup_fd);
-	if (!link)
-		return -errno;
-	r = bpf_obj_pin(bpf_link__fd(link), path);
-	if (!r) {
-		r = loader_add_link(loader, cgroup, program);
-		if (r)
-			unlink(path);
-	}
-	if (!r) {
-		loader->links[loader->n_links - 1].made = true;
-		loader->links[loader->n_links - 1].current = true;
-	}
-	bpf_link__destroy(link); /* the pin holds it */
-	return r;
-}
-
-static int loader_link_remove(struct loader *loader, struct loader_link *link)
-{
-	_cleanup_free_ char *path =
-		loader_link_path(loader->links_dir, link->cgroup, link->program);
-	int r = path ? loader_pins_unlink(AT_FDCWD, path) : -ENOMEM;
-
-	if (r)
-		return r;
-	if (link->before >= 0)
-		close(link->before);
-	*link = loader->links[--loader->n_links];
-	return 0;
-}
-
-/*
- * Takes over what an earlier agent left. -ENOLINK: it is none, or its cgroup is gone. One that only
- * could not be updated, which is another negative errno, stays what it is: to make it anew would
- * leave an instant without it, and a connection that opens or closes then is never known of.
- */
-static int loader_link_adopt(struct loader *loader, struct loader_link *link)
-{
-	struct bpf_link_info info;
-	int fd;
-
-	if (link->current)
-		return 0;
-	if (loader->committed || !loader_programs[link->program].redirects)
-		return loader_link_update(loader, link);
-	fd = loader_link_open(loader, link, &info);
-	if (fd < 0)
-		return fd;
-	close(fd);
-	link->pending = true;
-	return 0;
-}
-
 int loader_attach(struct loader *loader, const char *path, uint64_t cgroup, unsigned int hooks)
 {
-	bool made[LOADER_PROGRAMS] = {};
-	_cleanup_close_ int fd = -1;
-	int r = 0;
-
-	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	for (size_t i = 0; !r && i < LOADER_PROGRAMS; i++) {
-		struct loader_link *link;
-
-		if (!(loader_programs[i].hooks & hooks))
-			continue;
-		link = loader_link_find(loader, cgroup, i);
-		r = link ? loader_link_adopt(loader, link) : -ENOLINK;
-		if (r != -ENOLINK)
-			continue;
-		r = link ? loader_link_remove(loader, link) : 0;
-		r = r ?: loader_link_make(loader, fd, cgroup, i);
-		made[i] = !r;
-	}
-	for (size_t i = LOADER_PROGRAMS; r && i-- > 0;)
-		if (made[i])
-			loader_link_remove(loader, loader_link_find(loader, cgroup, i));
-	return r;
+	return loader_links_attach(&loader->links, path, cgroup, hooks);
 }
 
 int loader_renew(struct loader *loader)
 {
-	int r = 0;
-
-	for (size_t i = 0; !r && i < loader->n_links; i++)
-		if (loader->links[i].pending)
-			r = loader_link_update(loader, &loader->links[i]);
-	return r;
+	return loader_links_renew(&loader->links);
 }
 
 /* The maps of the policy and those before change names, by which the next agent finds them: all at
@@ -678,7 +429,7 @@ int loader_commit(struct loader *loader)
 {
 	int r;
 
-	if (loader->committed)
+	if (loader->links.committed)
 		return 0;
 	r = loader_swap_policy(loader);
 	if (r)
@@ -691,44 +442,19 @@ int loader_commit(struct loader *loader)
 	if (!loader->policy_kept) /* if it fails the next start does it */
 		loader_pins_clear(&loader->pins, LOADER_POLICY_NEXT);
 	loader->policy_kept = true;
-	for (size_t i = 0; i < loader->n_links; i++) {
-		struct loader_link *link = &loader->links[i];
-
-		link->made = false;
-		if (link->before >= 0)
-			close(link->before);
-		link->before = -1;
-	}
-	loader->committed = true;
+	loader_links_commit(&loader->links);
 	loader->retired = !loader_pins_retire(&loader->pins);
 	return 0;
 }
 
-static void loader_link_revert(struct loader *loader, struct loader_link *link)
-{
-	struct bpf_link_info info;
-	_cleanup_close_ int fd = loader_link_open(loader, link, &info);
-
-	if (fd < 0 || bpf_link_update(fd, link->before, NULL))
-		log_error("a program of the version before could not be put back");
-}
-
 void loader_revert(struct loader *loader)
 {
-	if (loader->committed)
+	if (loader->links.committed)
 		return;
-	/* From the end: who redirects goes first, see loader_programs. */
-	for (size_t i = loader->n_links; i-- > 0;) {
-		struct loader_link *link = &loader->links[i];
-
-		if (link->made)
-			loader_link_remove(loader, link);
-		else if (link->before >= 0)
-			loader_link_revert(loader, link);
-	}
+	loader_links_revert(&loader->links);
 	if (!loader->policy_kept)
 		loader_pins_clear(&loader->pins, LOADER_POLICY_NEXT);
-	if (!loader->n_links)
+	if (!loader->links.n)
 		loader_pins_remove(&loader->pins);
 }
 
@@ -746,26 +472,12 @@ size_t loader_drains(const struct loader *loader)
 
 int loader_detach(struct loader *loader, uint64_t cgroup, unsigned int hooks)
 {
-	int r = 0;
-
-	/* From the end: who redirects goes first, see loader_programs. */
-	for (size_t i = LOADER_PROGRAMS; i-- > 0;) {
-		struct loader_link *link = loader_link_find(loader, cgroup, i);
-
-		if (link && !(loader_programs[i].hooks & hooks))
-			r = loader_link_remove(loader, link) ?: r;
-	}
-	return r;
+	return loader_links_detach(&loader->links, cgroup, hooks);
 }
 
 int loader_prune(struct loader *loader, bool (*keep)(void *user, uint64_t cgroup), void *user)
 {
-	int r = 0;
-
-	for (size_t i = loader->n_links; i-- > 0;)
-		if (i < loader->n_links && !keep(user, loader->links[i].cgroup))
-			r = loader_detach(loader, loader->links[i].cgroup, 0) ?: r;
-	return r;
+	return loader_links_prune(&loader->links, keep, user);
 }
 
 static bool loader_keeps_none(void *user, uint64_t cgroup)
@@ -783,10 +495,7 @@ int loader_remove_all(struct loader *loader)
 
 bool loader_has_pins(const struct loader *loader)
 {
-	struct stat links;
-
-	return loader_pins_lead_there(&loader->pins) && !fstat(loader->links_dir, &links) &&
-	       links.st_nlink;
+	return loader_pins_lead_there(&loader->pins) && loader_links_are_pinned(&loader->links);
 }
 
 static int loader_repin_maps(const struct loader *loader, const struct loader_pins *pins)
@@ -812,32 +521,6 @@ static int loader_repin_maps(const struct loader *loader, const struct loader_pi
 	return r;
 }
 
-/* A link that cannot be had any more was taken out with its pin: it is none. */
-static int loader_repin_links(struct loader *loader, int links_dir)
-{
-	int r = 0;
-
-	for (size_t i = loader->n_links; !r && i-- > 0;) {
-		struct loader_link *link = &loader->links[i];
-		_cleanup_free_ char *from =
-			loader_link_path(loader->links_dir, link->cgroup, link->program);
-		_cleanup_free_ char *to = loader_link_path(links_dir, link->cgroup, link->program);
-		_cleanup_close_ int fd = from ? bpf_obj_get(from) : -ENOMEM;
-
-		if (!from || !to)
-			return -ENOMEM;
-		if (fd == -ENOENT) {
-			*link = loader->links[--loader->n_links];
-			continue;
-		}
-		if (fd < 0)
-			return fd;
-		r = loader_pins_unlink(AT_FDCWD, to);
-		r = r ?: bpf_obj_pin(fd, to);
-	}
-	return r;
-}
-
 int loader_repin(struct loader *loader)
 {
 	_cleanup_close_ int links_dir = -1;
@@ -847,13 +530,12 @@ int loader_repin(struct loader *loader)
 	r = loader_pins_reopen(&loader->pins, &pins);
 	r = r ?: loader_make_directories(&pins, &links_dir);
 	r = r ?: loader_repin_maps(loader, &pins);
-	r = r ?: loader_repin_links(loader, links_dir);
+	r = r ?: loader_links_repin(&loader->links, links_dir);
 	if (r) {
 		loader_pins_close(&pins);
 		return r;
 	}
-	close(loader->links_dir);
-	loader->links_dir = TAKE_FD(links_dir);
+	(void)TAKE_FD(links_dir);
 	loader_pins_close(&loader->pins);
 	loader->pins = pins;
 	return 0;
@@ -922,7 +604,5 @@ bool loader_adopted(const struct loader *loader)
 void loader_each_link(struct loader *loader,
 		      void (*visit)(void *user, uint64_t cgroup, const char *program), void *user)
 {
-	for (size_t i = 0; i < loader->n_links; i++)
-		visit(user, loader->links[i].cgroup,
-		      loader_programs[loader->links[i].program].name);
+	loader_links_each(&loader->links, visit, user);
 }

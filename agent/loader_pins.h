@@ -2,7 +2,7 @@
 /*
  * The directories of pin_dir, and what other versions left there.
  *
- *   pin_dir/vN/links/CGROUP-HOOK   CGROUP: the cgroup's id; HOOK: as in loader_programs
+ *   pin_dir/vN/links/CGROUP-HOOK   CGROUP: the cgroup's id; HOOK: as in loader_links.c
  *   pin_dir/vN/policy/MAP          what the agent writes: rules, and who is enrolled
  *   pin_dir/vN/maps/MAP            what the kernel half keeps of sockets and connections
  *

@@ -8,7 +8,7 @@
 #include "config.h"
 #include "util/table.h"
 
-/* Programs by what they are attached for; loader.c knows which hooks these are. */
+/* Programs by what they are attached for; loader_links.c knows which hooks these are. */
 enum policy_hooks {
 	POLICY_HOOKS_MEMBER = 1 << 0,  /* for redirected programs alone */
 	POLICY_HOOKS_BOTH = 1 << 1,    /* for these and for sidecars */
