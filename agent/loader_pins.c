@@ -273,7 +273,7 @@ static int loader_pins_remove_version(const struct loader_pins *pins, unsigned i
 	int r;
 
 	snprintf(name, sizeof(name), "v%u", abi);
-	snprintf(links, sizeof(links), "v%u/links", abi);
+	snprintf(links, sizeof(links), "v%u/" LOADER_PINS_LINKS, abi);
 	/* Who is called goes before what is asked. */
 	r = loader_pins_unlink(pins->dir, links);
 	return r ?: loader_pins_unlink(pins->dir, name);
@@ -371,7 +371,7 @@ static int loader_pins_stop_redirecting(const struct loader_pins *pins, unsigned
 	char name[32];
 	int r = 0;
 
-	snprintf(name, sizeof(name), "v%u/links", abi);
+	snprintf(name, sizeof(name), "v%u/" LOADER_PINS_LINKS, abi);
 	for (size_t i = 0; i < ARRAY_SIZE(loader_pins_redirecting); i++) {
 		_cleanup_(cleanup_closedir) DIR *links = loader_pins_list(pins->dir, name);
 		struct dirent *entry;
@@ -405,7 +405,7 @@ static bool loader_pins_version_redirects(int dir, const char *version)
 	struct dirent *entry;
 	char name[320];
 
-	snprintf(name, sizeof(name), "%s/links", version);
+	snprintf(name, sizeof(name), "%s/" LOADER_PINS_LINKS, version);
 	links = loader_pins_list(dir, name);
 	while (links && (entry = loader_pins_next(links)))
 		for (size_t i = 0; i < ARRAY_SIZE(loader_pins_redirecting); i++)
@@ -435,7 +435,7 @@ struct loader_pins_switches {
 static int loader_pins_map_switches(const struct loader_pins *pins, unsigned int abi,
 				    volatile struct loader_pins_switches **ret)
 {
-	_cleanup_close_ int fd = loader_pins_get(pins, abi, "maps/shunt_control");
+	_cleanup_close_ int fd = loader_pins_get(pins, abi, LOADER_PINS_MAPS "/shunt_control");
 	void *at;
 
 	if (fd < 0)
@@ -464,7 +464,7 @@ static __u32 loader_pins_map_id(const struct loader_pins *pins, unsigned int abi
 
 static int loader_pins_stop_splicing(const struct loader_pins *pins, unsigned int abi)
 {
-	__u32 socks = loader_pins_map_id(pins, SHUNT_ABI_VERSION, "maps/shunt_socks");
+	__u32 socks = loader_pins_map_id(pins, SHUNT_ABI_VERSION, LOADER_PINS_MAPS "/shunt_socks");
 	volatile struct loader_pins_switches *switches;
 	int r = loader_pins_map_switches(pins, abi, &switches);
 
@@ -473,7 +473,7 @@ static int loader_pins_stop_splicing(const struct loader_pins *pins, unsigned in
 	switches->splice = 0;
 	/* Else each connection that we redirect would keep it from being taken out. */
 	if (abi >= LOADER_PINS_SUCCEEDED &&
-	    loader_pins_map_id(pins, abi, "maps/shunt_socks") == socks)
+	    loader_pins_map_id(pins, abi, LOADER_PINS_MAPS "/shunt_socks") == socks)
 		switches->succeeded = 1;
 	loader_pins_unmap_switches(switches);
 	return 0;
@@ -494,7 +494,8 @@ static int loader_pins_come_back(const struct loader_pins *pins)
 /* If it comes back one day it is not to begin with rules of long ago. */
 static int loader_pins_forget_cgroups(const struct loader_pins *pins, unsigned int abi)
 {
-	_cleanup_close_ int cgroups = loader_pins_get(pins, abi, "policy/shunt_cgroups");
+	_cleanup_close_ int cgroups =
+		loader_pins_get(pins, abi, LOADER_PINS_POLICY "/shunt_cgroups");
 
 	if (cgroups < 0)
 		return cgroups == -ENOENT ? 0 : cgroups;
@@ -516,7 +517,7 @@ int loader_pins_retire(const struct loader_pins *pins)
 
 static bool loader_pins_drained(const struct loader_pins *pins, unsigned int abi)
 {
-	_cleanup_close_ int pairs = loader_pins_get(pins, abi, "maps/shunt_pairs");
+	_cleanup_close_ int pairs = loader_pins_get(pins, abi, LOADER_PINS_MAPS "/shunt_pairs");
 
 	return pairs < 0 || maps_is_empty(pairs);
 }

@@ -4,6 +4,7 @@
  *
  *   pin_dir/vN/links/CGROUP-HOOK   CGROUP: the cgroup's id; HOOK: as in loader_links.c
  *   pin_dir/vN/policy/MAP          what the agent writes: rules, and who is enrolled
+ *   pin_dir/vN/policy-next/MAP     the same, while an agent fills them that has to make them anew
  *   pin_dir/vN/maps/MAP            what the kernel half keeps of sockets and connections
  *
  * N is SHUNT_ABI_VERSION. Programs of one ABI share maps, whichever build they come from; two ABIs
@@ -13,6 +14,11 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+
+#define LOADER_PINS_LINKS  "links"
+#define LOADER_PINS_POLICY "policy"
+#define LOADER_PINS_NEXT   "policy-next"
+#define LOADER_PINS_MAPS   "maps"
 
 #define LOADER_PINS_OTHERS_MAX 16
 
