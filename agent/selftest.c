@@ -21,8 +21,8 @@
 #include "util/cleanup.h"
 
 #define SELFTEST_CGROUP "shunt-selftest-" /* and the agent's process number */
-#define SELFTEST_MS	5000
-#define SELFTEST_END_MS 500 /* for who was killed to be gone */
+#define SELFTEST_MS	5000		  /* without anything new, until it is broken off */
+#define SELFTEST_END_MS 500		  /* for who was killed to be gone */
 #define SELFTEST_STACK	(256 << 10)
 
 static const struct {

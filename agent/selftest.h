@@ -47,8 +47,7 @@ struct selftest {
 };
 
 /* Takes well under a second beside the loading of the programs, and is broken off when there is
- * nothing new for five.
- * @cgroup_root: where the cgroup is made, and removed again. */
+ * nothing new for five. @cgroup_root: where the cgroup is made, and removed again. */
 void selftest_run(const char *cgroup_root, struct selftest *ret);
 
 /* Is all there that splicing needs? Not before the first run. */

@@ -21,7 +21,7 @@
 #include "process.h"
 #include "util/cleanup.h"
 
-/* Nothing tells when the program has read: it is looked after so long, then half as often. */
+/* Nothing tells when the program has read: it is asked after so long, then half as often. */
 #define STRAND_FIRST_MS 10
 #define STRAND_LAST_MS	2000
 #define STRAND_MAX	4096

@@ -18,7 +18,7 @@
 static const struct shunt_pair visit_no_pair = {};
 
 /* Read by the agent after each visit: enum shunt_visit_answer. */
-__u32 visit_answer = 0;
+__u32 visit_answer = SHUNT_VISIT_NONE;
 
 static __always_inline bool visit_by_agent(const struct shunt_control *control)
 {
@@ -42,7 +42,7 @@ static __always_inline void visit_kick(struct bpf_sockopt *ctx, const struct pai
 		bpf_setsockopt(ctx->sk, SOL_SOCKET, SO_RCVLOWAT, &lowat, sizeof(lowat));
 }
 
-/* The socket tells from now on when it is about to send by TCP (sockops). Since 6.12 or earlier. */
+/* Adds to what the socket tells of itself (sockops). The option is there where Shunt splices. */
 static __always_inline void visit_subscribe(struct bpf_sockopt *ctx, int wanted)
 {
 	int flags = 0;
@@ -58,7 +58,7 @@ static __always_inline __u32 visit_look(struct bpf_sockopt *ctx, const struct pa
 {
 	struct tcp_sock *peer = tcp_at(view->peer->sock);
 	bool spilled = pair_state(view->peer) == SHUNT_STATE_SPILLED;
-	__u32 flags = pair_flags(view->pair), answer = 0;
+	__u32 flags = pair_flags(view->pair), answer = SHUNT_VISIT_NONE;
 	bool unread = !tcp_queue_empty(me);
 
 	if (adopt_is_stray(view, me)) {
@@ -163,7 +163,7 @@ static __always_inline __u32 visit_in(const struct pair_view *view, struct tcp_s
 	if ((pair_flags(view->pair) & wanted) != wanted || settle_unread(me) ||
 	    (both && settle_unread(tcp_at(view->peer->sock))))
 		return SHUNT_VISIT_NONE;
-	return !both || visit_ready(view) ? SHUNT_VISIT_DONE : 0;
+	return !both || visit_ready(view) ? SHUNT_VISIT_DONE : SHUNT_VISIT_NONE;
 }
 
 /* It has sent nothing since the walk before. */
