@@ -4,52 +4,25 @@
  * Reads from: an input: a record's length and its bytes, one after the other.
  * Writes to: a copy of shunt_control.
  */
-#include <sys/eventfd.h>
-#include <unistd.h>
-
-#include <bpf/libbpf.h>
-
 #include "fake_kernel.h"
+#include "fake_ring.h"
 #include "fuzz.h"
 #include "splice.h"
 
 #define TURNS  4
 #define TIMERS 16
 
-/* libbpf's ring buffer. */
-static ring_buffer_sample_fn receive;
-static void *receiver;
-static int bell = -1;
 static unsigned int timers; /* that still may run at once */
 
-struct ring_buffer *__wrap_ring_buffer__new(int map, ring_buffer_sample_fn fn, void *ctx,
-					    const struct ring_buffer_opts *opts);
-int __wrap_ring_buffer__epoll_fd(const struct ring_buffer *ring);
-int __wrap_ring_buffer__consume(struct ring_buffer *ring);
-void __wrap_ring_buffer__free(struct ring_buffer *ring);
 int __wrap_uv_timer_start(uv_timer_t *timer, uv_timer_cb call, uint64_t timeout, uint64_t repeat);
 int __real_uv_timer_start(uv_timer_t *timer, uv_timer_cb call, uint64_t timeout, uint64_t repeat);
-
-struct ring_buffer *__wrap_ring_buffer__new(int map, ring_buffer_sample_fn fn, void *ctx,
-					    const struct ring_buffer_opts *opts)
-{
-	receive = fn;
-	receiver = ctx;
-	return (struct ring_buffer *)&receive; /* not NULL, and never looked at */
-}
-
-int __wrap_ring_buffer__epoll_fd(const struct ring_buffer *ring)
-{
-	return bell;
-}
 
 int __wrap_ring_buffer__consume(struct ring_buffer *ring)
 {
 	const uint8_t *data = fake_kernel.data;
 	size_t left = fake_kernel.size;
-	uint64_t rung;
 
-	fuzz_check(read(bell, &rung, sizeof(rung)) == sizeof(rung));
+	fake_ring_silence();
 	while (left) {
 		size_t size = data[0] < left - 1 ? data[0] : left - 1;
 		/* A record begins at a multiple of eight, and ends where it ends. */
@@ -57,16 +30,12 @@ int __wrap_ring_buffer__consume(struct ring_buffer *ring)
 
 		fuzz_check(record);
 		memcpy(record, data + 1, size);
-		fuzz_check(!receive(receiver, record, size));
+		fuzz_check(!fake_ring.receive(fake_ring.receiver, record, size));
 		free(record);
 		data += 1 + size;
 		left -= 1 + size;
 	}
 	return 0;
-}
-
-void __wrap_ring_buffer__free(struct ring_buffer *ring)
-{
 }
 
 /* Nobody waits; but what begins itself anew would never end. */
@@ -90,17 +59,15 @@ static struct splice *start(void)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	const uint64_t ring = 1;
 	struct splice *splice;
 
-	if (bell < 0)
-		bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	fuzz_check(bell >= 0);
+	if (fake_ring.bell < 0)
+		fake_ring_init();
 	timers = TIMERS;
 	fake_kernel.data = data;
 	fake_kernel.size = size;
 	splice = start();
-	fuzz_check(write(bell, &ring, sizeof(ring)) == sizeof(ring));
+	fake_ring_announce();
 	for (int i = 0; i < TURNS; i++)
 		fake_agent_turn();
 	splice_stop(splice);

@@ -5,14 +5,12 @@
  * Reads from: an input, a step after the other (enum step); after that it is what the kernel gives.
  * Writes to: a control socket in a temporary directory.
  */
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <bpf/libbpf.h>
-
 #include "fake_kernel.h"
+#include "fake_ring.h"
 #include "fuzz.h"
 #include "shunt/flow.h"
 #include "util/cleanup.h"
@@ -54,54 +52,27 @@ static struct sockaddr_un address = {.sun_family = AF_UNIX};
 static struct caller callers[CLIENTS];
 static struct control *control;
 
-/* libbpf's ring buffer. */
-static ring_buffer_sample_fn receive;
-static void *receiver;
-static int bell = -1;
 static struct shunt_notice notice;
 static unsigned int waiting, notices; /* in the ring; of this input */
 static size_t heard;		      /* of this input, in bytes */
 
-struct ring_buffer *__wrap_ring_buffer__new(int map, ring_buffer_sample_fn fn, void *ctx,
-					    const struct ring_buffer_opts *opts);
-int __wrap_ring_buffer__epoll_fd(const struct ring_buffer *ring);
-int __wrap_ring_buffer__consume(struct ring_buffer *ring);
-void __wrap_ring_buffer__free(struct ring_buffer *ring);
 int __wrap_maps_reset_paces(const struct maps *m);
 int __real_uv_timer_start(uv_timer_t *timer, uv_timer_cb run, uint64_t after, uint64_t again);
 int __wrap_uv_timer_start(uv_timer_t *timer, uv_timer_cb run, uint64_t after, uint64_t again);
 
-struct ring_buffer *__wrap_ring_buffer__new(int map, ring_buffer_sample_fn fn, void *ctx,
-					    const struct ring_buffer_opts *opts)
-{
-	receive = fn;
-	receiver = ctx;
-	return (struct ring_buffer *)&receive; /* not NULL, and never looked at */
-}
-
-int __wrap_ring_buffer__epoll_fd(const struct ring_buffer *ring)
-{
-	return bell;
-}
-
 /* What is not taken keeps the bell ringing. */
 int __wrap_ring_buffer__consume(struct ring_buffer *ring)
 {
-	uint64_t rung;
 	int r = 0;
 
 	while (waiting && r == 0) {
 		waiting--;
-		r = receive(receiver, &notice, sizeof(notice));
+		r = fake_ring.receive(fake_ring.receiver, &notice, sizeof(notice));
 		fuzz_check(r == 0 || r == -EAGAIN);
 	}
 	if (!waiting)
-		fuzz_check(read(bell, &rung, sizeof(rung)) == sizeof(rung));
+		fake_ring_silence();
 	return 0;
-}
-
-void __wrap_ring_buffer__free(struct ring_buffer *ring)
-{
 }
 
 int __wrap_maps_reset_paces(const struct maps *m)
@@ -124,8 +95,7 @@ static void setup(void)
 	struct agent *agent = fake_agent();
 	const char *tmp = getenv("TMPDIR");
 
-	bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	fuzz_check(bell >= 0);
+	fake_ring_init();
 	snprintf(address.sun_path, sizeof(address.sun_path), "%.64s/shunt-fuzz-%d.sock",
 		 tmp ?: "/tmp", getpid());
 	fuzz_check(!watch_new(agent, &agent->watch));
@@ -204,7 +174,6 @@ static void happen(struct input *input)
 	unsigned int often = take_byte(input);
 	size_t at = 4 * take_byte(input), size = take_byte(input);
 	const uint8_t *bytes = take_bytes(input, &size);
-	const uint64_t ring = 1;
 
 	notices += often;
 	if (!often || notices > NOTICES_MAX || at > sizeof(notice))
@@ -214,7 +183,7 @@ static void happen(struct input *input)
 	notice = (struct shunt_notice){.at = uv_hrtime(), .outcome = SHUNT_OUTCOME_MAX};
 	memcpy((char *)&notice + at, bytes, size);
 	waiting = often;
-	fuzz_check(write(bell, &ring, sizeof(ring)) == sizeof(ring));
+	fake_ring_announce();
 	while (waiting)
 		fake_agent_turn();
 }
