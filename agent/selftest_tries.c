@@ -359,7 +359,7 @@ static bool tries_overtake(const struct tries *tries)
 	       tries_read(&link.up, link.up.sent - link.up.read);
 }
 
-/* Talks by TCP until the walk lets both ends in again, and then past it. */
+/* Talks by TCP until both ends are let in again, and then past it. */
 static bool tries_come_back(const struct tries *tries, struct tries_link *link)
 {
 	struct shunt_pair before, after;

@@ -327,7 +327,7 @@ static __always_inline void sockops_pair_up(struct bpf_sock_ops *ctx, const stru
 }
 
 /*
- * Both ends are there, and what speaks against splicing them may be otherwise one day: the walk
+ * Both ends are there, and what speaks against splicing them may be otherwise one day: the agent
  * lets them in then. Of sockets in blocking mode few ever leave it, and whole programs have no
  * others. So of these the agent is told once between two of its walks: it looks a little later.
  */

@@ -645,7 +645,7 @@ static void tcp_steps(struct model *m, const struct moment *from)
 		will(m, &now);
 	}
 	now = *from;
-	/* Only walk_adopt() asks for it. */
+	/* Only agent_adopts() asks for it. */
 	if (now.acked < now.delivered && !now.locked_w && m->scenario->adopts) {
 		now.acked = now.delivered;
 		will(m, &now);
