@@ -378,6 +378,9 @@ class Limits(EventsCase):
         return moved
 
     def test_rate(self):
+        if "SHUNT_GUEST" in os.environ:
+            self.lacking.setdefault("speed", []).append(self)
+            self.skipTest("an emulated processor has less to tell than the limit allows")
         stream = self.listen_to_events()
         before = self.agent.counters()
 

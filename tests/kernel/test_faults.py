@@ -702,12 +702,20 @@ class Splicing(SpliceCase):
         values = self.dump("shunt_counters")[names.index("splice_events_lost")]
         return sum(cpu["value"] for cpu in values["formatted"]["values"])
 
+    def forget_programs(self):
+        """Each connection asks what its program is, as long as nobody answers."""
+        pin = self.agent.pin("shunt_programs")
+        for entry in bpftool("map", "dump", "pinned", pin):
+            bpftool("map", "delete", "pinned", pin, "key", *entry["key"])
+
     def test_ring_buffer_full(self):
         self.names = self.agent.counters()
         listener = self.listen()
         name = listener.getsockname()
         self.agent.process.send_signal(signal.SIGSTOP)
         try:
+            self.forget_programs()
+
             def is_full():
                 for _ in range(100):
                     with socket.socket() as client:
@@ -729,6 +737,8 @@ class Splicing(SpliceCase):
         client, server = self.pair()
         self.converse_until(client, server, lambda: "programs are known" in self.log(),
                             "the agent forgets them")
+        client.close()
+        server.close()
         client, server = self.pair()
         self.converse_until(client, server, lambda: self.members() == 2, "it is spliced")
         os.close(full.fd)
