@@ -156,7 +156,8 @@ static int agent_apply_nft(struct agent *agent, struct config *config)
 
 int agent_apply(struct agent *agent, struct config *config)
 {
-	return agent->nft ? agent_apply_nft(agent, config) : agent_apply_programs(agent, config);
+	return agent->rung == AGENT_RUNG_NFTABLES ? agent_apply_nft(agent, config)
+						  : agent_apply_programs(agent, config);
 }
 
 static bool agent_same(const char *a, const char *b)
@@ -277,7 +278,7 @@ static void agent_check_pins(void *user)
 	struct agent *agent = user;
 	int r;
 
-	if (agent->off || agent->detaching)
+	if (agent->rung != AGENT_RUNG_REDIRECT || agent->detaching)
 		return;
 	r = loader_has_pins(agent->loader) ? 0 : loader_repin(agent->loader);
 	if (!r && agent->pins_lost)
@@ -312,7 +313,7 @@ int agent_reload(struct agent *agent, struct config_problems *problems)
 	if (r)
 		return r;
 	notify_reloading();
-	if (agent->off) {
+	if (agent->rung != AGENT_RUNG_REDIRECT) {
 		r = ladder_climb_again(agent, config);
 	} else {
 		agent_check_pins(agent);
@@ -407,7 +408,7 @@ static void agent_linger(struct agent *agent)
 /* What there is on a rung without programs: tables, and what an earlier agent left pinned. */
 static void agent_remove_rest(struct agent *agent)
 {
-	int r = agent->nft ? nft_remove(agent->nft) : 0;
+	int r = agent->rung == AGENT_RUNG_NFTABLES ? nft_remove(agent->nft) : 0;
 
 	if (r)
 		log_errno(r, "tables of nftables could not be removed");
@@ -420,7 +421,7 @@ static void agent_remove_rest(struct agent *agent)
 
 void agent_detach(struct agent *agent)
 {
-	if (agent->off) {
+	if (agent->rung != AGENT_RUNG_REDIRECT) {
 		agent_remove_rest(agent);
 		agent_stop(agent);
 		return;
@@ -516,7 +517,7 @@ static void agent_say_ready(struct agent *agent)
 {
 	struct enrol_totals totals;
 
-	if (!agent->enrol)
+	if (agent->rung == AGENT_RUNG_OFF)
 		return;
 	totals = enrol_totals(agent->enrol);
 	log_info("ready: meshes=%zu cgroups=%zu members=%zu sidecars=%zu", agent->config->n_meshes,

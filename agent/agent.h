@@ -23,6 +23,13 @@
 
 struct survey;
 
+/* Of the ladder: what redirects. */
+enum agent_rung {
+	AGENT_RUNG_REDIRECT, /* programs */
+	AGENT_RUNG_NFTABLES, /* rules: .loader, .watch and .splice are NULL */
+	AGENT_RUNG_OFF,	     /* nothing: .nft, .policy and .enrol are NULL too */
+};
+
 struct agent {
 	uv_loop_t loop;
 	uv_signal_t signals[3]; /* SIGTERM, SIGINT, SIGHUP */
@@ -39,10 +46,9 @@ struct agent {
 	bool failed;	/* … and it did not go */
 	struct config *config;
 	struct control *control;
-	bool off;	 /* no programs are loaded: .loader, .watch and .splice are NULL, and … */
-	struct nft *nft; /* … the rung is nftables, or, if this is NULL, nothing is redirected, and
-			    .policy and .enrol are NULL too */
-	char *why;	 /* it is not a higher rung; NULL: it is */
+	enum agent_rung rung;
+	char *why;	 /* it is not a higher one; NULL: it is */
+	struct nft *nft; /* only on the rung nftables */
 	struct policy *policy;
 	struct loader *loader;
 	struct enrol *enrol;

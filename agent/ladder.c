@@ -128,6 +128,7 @@ void ladder_unload(struct agent *agent)
 	agent->loader = loader_free(agent->loader);
 	agent->policy = policy_free(agent->policy);
 	free(TAKE_PTR(agent->cgroup_root));
+	agent->rung = AGENT_RUNG_OFF;
 }
 
 static int ladder_start_splice(struct agent *agent)
@@ -161,6 +162,7 @@ static int ladder_redirect(struct agent *agent)
 	int r;
 
 	free(TAKE_PTR(agent->why));
+	agent->rung = AGENT_RUNG_REDIRECT;
 	r = ladder_find_cgroup_root(agent);
 	r = r ?: ladder_check_cgroup_root(agent);
 	if (!r)
@@ -195,6 +197,7 @@ static int ladder_redirect_by_nft(struct agent *agent)
 	_cleanup_free_ char *why = TAKE_PTR(agent->why); /* that of the rung above counts */
 	int r;
 
+	agent->rung = AGENT_RUNG_NFTABLES;
 	r = ladder_find_cgroup_root(agent);
 	r = r ?: ladder_check_cgroup_root(agent);
 	r = r ?: ladder_watch_cgroups(agent);
@@ -227,7 +230,6 @@ int ladder_climb(struct agent *agent)
 	const enum config_fallback fallback = agent->config->fallback;
 	int r = ladder_redirect(agent);
 
-	agent->off = r != 0;
 	if (!r || r == -EBUSY)
 		return r;
 	if (ladder_leaves_earlier(agent->config))
@@ -247,6 +249,7 @@ int ladder_climb(struct agent *agent)
 
 /* What stands on a lower rung, kept while a higher one is tried. */
 struct ladder_rung {
+	enum agent_rung rung;
 	struct config *config;
 	struct policy *policy;
 	struct enrol *enrol;
@@ -257,6 +260,7 @@ struct ladder_rung {
 static struct ladder_rung ladder_step_off(struct agent *agent)
 {
 	return (struct ladder_rung){
+		.rung = agent->rung,
 		.config = agent->config,
 		.policy = TAKE_PTR(agent->policy),
 		.enrol = TAKE_PTR(agent->enrol),
@@ -267,6 +271,7 @@ static struct ladder_rung ladder_step_off(struct agent *agent)
 
 static void ladder_step_back(struct agent *agent, const struct ladder_rung *rung)
 {
+	agent->rung = rung->rung;
 	agent->config = rung->config;
 	agent->policy = rung->policy;
 	agent->enrol = rung->enrol;
@@ -294,12 +299,11 @@ int ladder_climb_again(struct agent *agent, struct config *config)
 	agent->config = config;
 	r = ladder_redirect(agent);
 	if (!r) {
-		agent->off = false;
 		ladder_leave_behind(&before);
 		return 0;
 	}
 	ladder_step_back(agent, &before);
-	if (agent->nft)
+	if (agent->rung == AGENT_RUNG_NFTABLES)
 		return agent_apply(agent, config);
 	if (ladder_leaves_earlier(config) || config->fallback == CONFIG_FALLBACK_FAIL)
 		return r;

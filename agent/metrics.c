@@ -102,7 +102,8 @@ static void metrics_add_agent(struct metrics_text *text, const struct agent *age
 {
 	static const char *const rungs[] = {"redirect", "nftables", "off", NULL};
 	static const char *const splices[] = {"on", "off", "kernel", NULL};
-	const char *const *warnings = agent->enrol ? enrol_warnings(agent->enrol) : NULL;
+	const char *const *warnings =
+		agent->rung != AGENT_RUNG_OFF ? enrol_warnings(agent->enrol) : NULL;
 	uint64_t n = 0;
 
 	while (warnings && warnings[n])
@@ -372,13 +373,13 @@ int metrics_page(void *user, const struct http_request *request, struct http_ans
 		return -ENOMEM;
 	metrics_add_agent(&text, agent);
 	metrics_add_process(&text);
-	if (agent->nft)
+	if (agent->rung == AGENT_RUNG_NFTABLES)
 		metrics_one(&text, "shunt_nftables_namespaces",
 			    "Network namespaces that have the tables of the rung nftables.",
 			    nft_namespaces(agent->nft));
-	if (agent->enrol)
+	if (agent->rung != AGENT_RUNG_OFF)
 		r = metrics_add_cgroups(&text, agent);
-	if (!agent->off)
+	if (agent->rung == AGENT_RUNG_REDIRECT)
 		r = r ?: metrics_add_kernel(&text, agent);
 	metrics_end(&text);
 	if (fclose(text.stream))

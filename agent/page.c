@@ -101,7 +101,7 @@ static int page_survey(struct agent *agent, enum survey_text which, struct http_
 	const char *text;
 	size_t len;
 
-	if (agent->off)
+	if (agent->rung != AGENT_RUNG_REDIRECT)
 		return -ENOTCONN;
 	text = survey_text(agent->survey, which, &len);
 	return page_json(strdup(text), len, ret);

@@ -49,10 +49,10 @@ int verbs_fail(char **ret_error, int error, const char *format, ...)
 /* Most of what can be asked is of what is in force. */
 int verbs_need_redirect(const struct agent *agent, char **ret_error)
 {
-	if (!agent->off)
+	if (agent->rung == AGENT_RUNG_REDIRECT)
 		return 0;
 	return verbs_fail(ret_error, -ENOTCONN,
-			  agent->nft
+			  agent->rung == AGENT_RUNG_NFTABLES
 				  ? "nftables redirects (rung nftables), which does not tell"
 				  : "nothing is redirected (rung off); the agent's log says why");
 }
@@ -60,7 +60,7 @@ int verbs_need_redirect(const struct agent *agent, char **ret_error)
 /* What can be asked wherever cgroups are enrolled, by programs or by rules of nftables. */
 int verbs_need_enrol(const struct agent *agent, char **ret_error)
 {
-	return agent->enrol ? 0 : verbs_need_redirect(agent, ret_error);
+	return agent->rung != AGENT_RUNG_OFF ? 0 : verbs_need_redirect(agent, ret_error);
 }
 
 /* Takes @result; jansson gives NULL where memory ran out. */

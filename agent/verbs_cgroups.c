@@ -152,7 +152,7 @@ int verbs_classify(void *user, const json_t *request, json_t **ret_result, char 
 	if (!path)
 		return -ENOMEM;
 	node = enrol_find(agent->enrol, path);
-	if (agent->nft)
+	if (agent->rung == AGENT_RUNG_NFTABLES)
 		nft_look_soon(agent->nft);
 	if (node)
 		return verbs_done(verbs_cgroup(agent, node), ret_result);

@@ -140,7 +140,8 @@ int verbs_explain(void *user, const json_t *request, json_t **ret_result, char *
 			steps, json_string("there is no such cgroup; this is for when it is made"));
 	for (size_t i = 0; i < answer.n_steps; i++)
 		json_array_append_new(steps, verbs_text(answer.steps[i]));
-	if (agent->nft && answer.outcome == SHUNT_OUTCOME_bypassed_sidecar_down) {
+	if (agent->rung == AGENT_RUNG_NFTABLES &&
+	    answer.outcome == SHUNT_OUTCOME_bypassed_sidecar_down) {
 		json_array_append_new(steps, json_string("rules of nftables cannot bypass"));
 		answer.outcome = SHUNT_OUTCOME_refused_sidecar_down;
 	}

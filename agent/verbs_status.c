@@ -99,12 +99,18 @@ static json_t *verbs_strings(const char *const *texts)
 
 const char *verbs_rung(const struct agent *agent)
 {
-	return agent->nft ? "nftables" : agent->off ? "off" : "redirect";
+	static const char *const names[] = {
+		[AGENT_RUNG_REDIRECT] = "redirect",
+		[AGENT_RUNG_NFTABLES] = "nftables",
+		[AGENT_RUNG_OFF] = "off",
+	};
+
+	return names[agent->rung];
 }
 
 const char *verbs_splice(const struct agent *agent)
 {
-	if (agent->off || agent->detaching || !splice_wanted(agent->config))
+	if (agent->rung != AGENT_RUNG_REDIRECT || agent->detaching || !splice_wanted(agent->config))
 		return "off";
 	return agent->splice && selftest_allows(&agent->selftest) ? "on" : "kernel";
 }
@@ -150,11 +156,11 @@ int verbs_status(void *user, const json_t *request, json_t **ret_result, char **
 	json_t *maps, *pairs = NULL;
 	struct enrol_totals totals = {};
 
-	if (agent->enrol)
+	if (agent->rung != AGENT_RUNG_OFF)
 		totals = enrol_totals(agent->enrol);
-	if (!agent->off)
+	if (agent->rung == AGENT_RUNG_REDIRECT)
 		loader_each_link(agent->loader, verbs_add_link, &links);
-	maps = agent->off ? json_array() : verbs_maps(agent, &pairs);
+	maps = agent->rung == AGENT_RUNG_REDIRECT ? verbs_maps(agent, &pairs) : json_array();
 	return verbs_done(
 		json_pack(
 			"{s:s, s:i, s:i, s:I, s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:o, s:I, s:{s:I, s:I, s:I}, s:o, s:o, s:o, s:o, s:o, s:o}",
@@ -171,8 +177,11 @@ int verbs_status(void *user, const json_t *request, json_t **ret_result, char **
 			(json_int_t)totals.known, "members", (json_int_t)totals.members, "sidecars",
 			(json_int_t)totals.sidecars, "links", links.array, "maps", maps, "pairs",
 			pairs ?: json_null(), "warnings",
-			verbs_strings(agent->enrol ? enrol_warnings(agent->enrol) : NULL),
+			verbs_strings(agent->rung != AGENT_RUNG_OFF ? enrol_warnings(agent->enrol)
+								    : NULL),
 			"rung_why", verbs_text_or_null(agent->why), "network_namespaces",
-			agent->nft ? json_integer(nft_namespaces(agent->nft)) : json_null()),
+			agent->rung == AGENT_RUNG_NFTABLES
+				? json_integer(nft_namespaces(agent->nft))
+				: json_null()),
 		ret_result);
 }

@@ -31,7 +31,7 @@ static const char *watchdog_trouble(const struct agent *agent)
 
 	if (!control_is_reachable(agent->control))
 		return "the control socket is not where it was made";
-	if (!agent->off &&
+	if (agent->rung == AGENT_RUNG_REDIRECT &&
 	    maps_read_counter(loader_maps(agent->loader), SHUNT_COUNTER_connect_seen, &count))
 		return "the maps cannot be read";
 	return NULL;
