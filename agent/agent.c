@@ -160,50 +160,6 @@ int agent_apply(struct agent *agent, struct config *config)
 						  : agent_apply_programs(agent, config);
 }
 
-static bool agent_same(const char *a, const char *b)
-{
-	return a == b || (a && b && !strcmp(a, b));
-}
-
-/* What is in force stays so, and so does what the agent says of it; *@changed: @next has another.
- */
-static int agent_keep_path(const char *now, char **next, bool *changed)
-{
-	char *kept;
-
-	if (agent_same(now, *next))
-		return 0;
-	kept = now ? strdup(now) : NULL;
-	if (now && !kept)
-		return -ENOMEM;
-	free(*next);
-	*next = kept;
-	*changed = true;
-	return 0;
-}
-
-static int agent_keep_until_restart(const struct agent *agent, struct config *next,
-				    struct config_problems *problems)
-{
-	const struct config *now = agent->config;
-	bool changed = false;
-	int r = 0;
-
-	/* Where it was left out, it may be given now as what it is. */
-	if (!agent_same(next->cgroup_root, agent->cgroup_root))
-		r = agent_keep_path(now->cgroup_root, &next->cgroup_root, &changed);
-	r = r ?: agent_keep_path(now->pin_dir, &next->pin_dir, &changed);
-	r = r ?: agent_keep_path(now->control_socket, &next->control_socket, &changed);
-	if (r)
-		return r;
-	if (changed || now->limit_flows != next->limit_flows ||
-	    now->limit_cgroups != next->limit_cgroups || now->limit_rules != next->limit_rules)
-		config_problems_warn(
-			problems, next,
-			"changes of pin_dir, control_socket, cgroup_root and [limits] take effect when the agent is started again; that of flows when that is after a detach");
-	return 0;
-}
-
 /* Counters are no reason to fail: who is wanted by nobody else must not be stopped by them. */
 static void agent_apply_http(struct agent *agent)
 {
@@ -317,7 +273,7 @@ int agent_reload(struct agent *agent, struct config_problems *problems)
 		r = ladder_climb_again(agent, config);
 	} else {
 		agent_check_pins(agent);
-		r = agent_keep_until_restart(agent, config, problems);
+		r = config_keep_until_restart(agent->config, agent->cgroup_root, config, problems);
 		r = r ?: agent_apply(agent, config);
 	}
 	if (r)

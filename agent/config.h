@@ -137,3 +137,7 @@ void config_problems_deinit(struct config_problems *problems);
 /* Adds what only who applies @config can say of the file as a whole. */
 void config_problems_warn(struct config_problems *problems, const struct config *config,
 			  const char *what);
+/* What only a start can change: gives @next the paths that @now has, and warns if it had others, or
+ * other limits. @cgroup_root: the one in use, whether @now names it or not. 0 or -ENOMEM. */
+int config_keep_until_restart(const struct config *now, const char *cgroup_root,
+			      struct config *next, struct config_problems *problems);
