@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "enrol_entries.h"
 #include "log.h"
 #include "util/cleanup.h"
 #include "warnings.h"
@@ -234,7 +235,8 @@ static void enrol_removed(void *user, struct cgroup_node *node)
 	struct enrol *enrol = user;
 	int r;
 
-	/* While a policy is put in force it may be back with the next; or enrol_remove_stale(). */
+	/* While a policy is put in force it may be back with the next; or
+	 * enrol_entries_remove_stale(). */
 	r = enrol->settled && enrol->maps ? maps_del_cgroup(enrol->maps, node->id) : 0;
 	if (r)
 		enrol_complain(enrol, WARNING_FAULT,
@@ -422,40 +424,6 @@ void enrol_detach_unwanted(struct enrol *enrol)
 		enrol_warn_of_litter(enrol, r);
 }
 
-struct enrol_want {
-	struct table rows;
-	int error;
-};
-
-static void enrol_want(void *user, struct cgroup_node *node)
-{
-	const struct enrol_member *member = node->user;
-	struct enrol_want *want = user;
-
-	if (!want->error && member)
-		want->error = table_add(&want->rows, &node->id, &member->match.entry);
-}
-
-/* Entries of cgroups that went while no agent was there. */
-static int enrol_remove_stale(struct enrol *enrol)
-{
-	struct enrol_want want = {.rows = TABLE_INIT(uint64_t, struct shunt_cgroup)};
-	struct table have = TABLE_INIT(uint64_t, struct shunt_cgroup);
-	struct sync_plan plan = {};
-	int r;
-
-	cgroup_tree_each(enrol->tree, enrol_want, &want);
-	table_sort(&want.rows);
-	r = want.error;
-	r = r ?: maps_read(enrol->maps->cgroups, &have);
-	r = r ?: sync_diff(&have, &want.rows, &plan);
-	r = r ?: maps_remove(enrol->maps->cgroups, &plan.del);
-	sync_plan_deinit(&plan);
-	table_deinit(&have);
-	table_deinit(&want.rows);
-	return r;
-}
-
 /*
  * Who answers comes before entries: it is entries that have connections redirected. Entries come
  * before programs that redirect: the maps of these may be new, and what they replace has complete
@@ -479,29 +447,14 @@ static int enrol_apply(struct enrol *enrol, const struct policy *policy)
 	r = loader_renew(enrol->loader);
 	if (r)
 		return log_errno(r, "programs of an earlier agent could not be replaced");
-	r = enrol_remove_stale(enrol);
+	r = enrol_entries_remove_stale(enrol->maps, enrol->tree);
 	return r ?: loader_commit(enrol->loader);
-}
-
-/* Entries as an earlier agent left them. */
-static void enrol_restore(struct enrol *enrol, const struct table *before)
-{
-	struct table have = TABLE_INIT(uint64_t, struct shunt_cgroup);
-	struct sync_plan plan = {};
-	int r = maps_read(enrol->maps->cgroups, &have);
-
-	r = r ?: sync_diff(&have, before, &plan);
-	r = r ?: maps_apply(enrol->maps->cgroups, &plan);
-	if (r)
-		log_errno(r, "the entries before could not be put back");
-	sync_plan_deinit(&plan);
-	table_deinit(&have);
 }
 
 /* At the start: on failure everything is as it was. */
 static int enrol_begin(struct enrol *enrol, const struct policy *policy)
 {
-	struct table before = TABLE_INIT(uint64_t, struct shunt_cgroup);
+	struct table before = ENROL_ENTRIES_INIT;
 	int r;
 
 	if (!enrol->loader)
@@ -510,7 +463,7 @@ static int enrol_begin(struct enrol *enrol, const struct policy *policy)
 	if (!r) {
 		r = enrol_apply(enrol, policy);
 		if (r)
-			enrol_restore(enrol, &before);
+			enrol_entries_restore(enrol->maps, &before);
 	}
 	if (r)
 		loader_revert(enrol->loader);
@@ -599,7 +552,7 @@ static void enrol_try_again(struct enrol *enrol)
 		enrol_fault(enrol);
 	enrol_attach_missing(enrol);
 	cgroup_tree_each(enrol->tree, enrol_mend_one, enrol);
-	r = enrol->maps ? enrol_remove_stale(enrol) : 0;
+	r = enrol->maps ? enrol_entries_remove_stale(enrol->maps, enrol->tree) : 0;
 	if (r)
 		enrol_complain(enrol, WARNING_FAULT,
 			       "entries of cgroups that are gone could not be removed: %s",
