@@ -36,7 +36,7 @@ static __always_inline __u32 adopt_veto(const struct pair_view *view, struct tcp
  * May the socket be in the sockhash although nothing says so? An agent was killed when it had just
  * let it in, and it had called that off meanwhile. Nothing was spliced to it. For the first walks
  * of an agent: whether it is in is not known, only that it is in some sockhash. One that is over
- * may have spliced bytes to read, and is no stray (sockops_strand).
+ * may have spliced bytes to read, and is no stray (close_strand).
  */
 static __always_inline bool adopt_is_stray(const struct pair_view *view, struct tcp_sock *me)
 {

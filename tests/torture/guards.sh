@@ -58,11 +58,11 @@ guards=(
 	torture"
 	"alone: the kernel half kicks without an agent
 	sockops.bpf.c
-	s/sockops_probe_start\(ctx, \&view, tp\);/;/
+	s/keepalive_start\(ctx, \&view, tp\);/;/
 	kernel splice Spill.test_short_reads_without_an_agent"
 	"over: a connection may end before its reader has read
-	sockops.bpf.c
-	s/sockops_strand\(\&view, tp\);/;/
+	close.bpf.h
+	s/close_strand\(\&view, tp\);/;/
 	kernel splice Spill.test_reader_of_a_connection_that_is_over"
 	"established: nothing is sent after the own shutdown
 	splice.bpf.c
