@@ -2,6 +2,8 @@
 /* Per-CPU counters by enum, and by mesh. */
 #pragma once
 
+#include <stdbool.h>
+
 #include "histogram.bpf.h"
 #include "maps.bpf.h"
 
