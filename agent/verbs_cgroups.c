@@ -51,10 +51,11 @@ static void verbs_count_mesh(void *user, struct cgroup_node *node)
 int verbs_meshes(void *user, const json_t *request, json_t **ret_result, char **ret_error)
 {
 	struct agent *agent = user;
-	json_t *array = json_array();
+	json_t *array;
 
 	if (verbs_need_enrol(user, ret_error))
 		return -ENOTCONN;
+	array = json_array();
 	for (size_t i = 0; array && i < agent->config->n_meshes; i++) {
 		const struct config_mesh *mesh = &agent->config->meshes[i];
 		struct verbs_mesh_count count = {.mesh = mesh};
@@ -103,10 +104,11 @@ static void verbs_add_cgroup(void *user, struct cgroup_node *node)
 
 int verbs_cgroups(void *user, const json_t *request, json_t **ret_result, char **ret_error)
 {
-	struct verbs_list list = {.agent = user, .array = json_array()};
+	struct verbs_list list = {.agent = user};
 
 	if (verbs_need_enrol(user, ret_error))
 		return -ENOTCONN;
+	list.array = json_array();
 	enrol_each(list.agent->enrol, verbs_add_cgroup, &list);
 	return verbs_done(list.array, ret_result);
 }
