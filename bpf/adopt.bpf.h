@@ -41,11 +41,12 @@ static __always_inline __u32 adopt_veto(const struct pair_view *view, struct tcp
 static __always_inline bool adopt_is_stray(const struct pair_view *view, struct tcp_sock *me)
 {
 	struct shunt_control *control = pair_control();
+	__u32 flags = pair_flags(view->pair);
 
-	__u32 known = SHUNT_PAIR_MEMBER << view->end | SHUNT_PAIR_CLOSED << view->end;
-
-	return control && control->discover && tcp_users(me) &&
-	       !(pair_flags(view->pair) & (known | SHUNT_PAIR_ADOPT));
+	if (!control || !control->discover || !tcp_users(me) ||
+	    flags & (SHUNT_PAIR_MEMBER << view->end | SHUNT_PAIR_ADOPT))
+		return false;
+	return !(flags & SHUNT_PAIR_CLOSED << view->end) || tcp_queue_empty(me);
 }
 
 /*
