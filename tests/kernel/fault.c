@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Preloaded into shuntd: ends it before the nth step that changes something in the kernel or in
- * pin_dir, or has that step fail.
+ * pin_dir, or has that step fail. A child of it counts steps of its own, and is not ended.
  * Reads from: the file that SHUNT_FAULT names: "kill N" or "fail N"; steps count from when it is
  * there. Without it nothing happens.
  * Writes to: the same: it is gone when that step is.
@@ -21,6 +21,12 @@
 
 static unsigned int fault_steps;
 static struct timespec fault_since; /* when the file was written */
+static pid_t fault_agent;
+
+__attribute__((constructor)) static void fault_begin(void)
+{
+	fault_agent = getpid();
+}
 
 /* Is this step to fail? */
 static bool fault_step(void)
@@ -39,9 +45,11 @@ static bool fault_step(void)
 	if (memcmp(&about.st_mtim, &fault_since, sizeof(fault_since)))
 		fault_steps = 0;
 	fault_since = about.st_mtim;
-	if (++fault_steps != at)
+	if (++fault_steps != at || (!strcmp(how, "kill") && getpid() != fault_agent))
 		return false;
-	remove(path); /* which says that it is done */
+	/* That it is gone says that the step is. Who else removes it calls it off. */
+	if (remove(path))
+		return false;
 	if (!strcmp(how, "kill"))
 		kill(getpid(), SIGKILL);
 	errno = EPERM;

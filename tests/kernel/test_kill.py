@@ -51,11 +51,12 @@ class KillCase(SurviveCase):
         self.agent.process.wait(DEADLINE)
 
     def step_through(self, action, before=lambda: None, after=lambda step: None):
-        """Until the action comes to its end: it says whether it did."""
+        """Until the action comes to its end, which says whether it did, and what the agent does of
+        its own accord meanwhile is not the step either."""
         step = 1
         before()
         self.arm("kill", step)
-        while not action():
+        while not (action() and self.disarm()):
             self.assertEqual(self.agent.process.wait(DEADLINE), -signal.SIGKILL)
             self.kills += 1
             self.disarm()
@@ -63,7 +64,6 @@ class KillCase(SurviveCase):
             step += 1
             before()
             self.arm("kill", step)
-        self.disarm()
         return step
 
     def ask_it_to(self, verb):
