@@ -78,6 +78,11 @@ int maps_del_end(const struct maps *maps, const struct shunt_end_key *end)
 	return r == -ENOENT ? 0 : r;
 }
 
+int maps_get_end(const struct maps *maps, const struct shunt_end_key *end, uint64_t *ret_cookie)
+{
+	return bpf_map_lookup_elem(maps->ends, end, ret_cookie);
+}
+
 int maps_put_end(const struct maps *maps, const struct shunt_end_key *end, int fd)
 {
 	__u64 value = fd;

@@ -45,6 +45,9 @@ int maps_wait_for_hooks(void);
 /* Takes a socket out of the sockhash, with what is queued for it; 0 too if it was not there. */
 int maps_del_end(const struct maps *maps, const struct shunt_end_key *end);
 
+/* The cookie of the socket that is in the sockhash as @end. 0; -ENOENT: none is. */
+int maps_get_end(const struct maps *maps, const struct shunt_end_key *end, uint64_t *ret_cookie);
+
 /* Lets a socket into the sockhash, @fd being the caller's for it; 0 too if it is there. */
 int maps_put_end(const struct maps *maps, const struct shunt_end_key *end, int fd);
 

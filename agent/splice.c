@@ -95,10 +95,21 @@ static void splice_on_again(void *user, uint32_t pid)
 		splice->wants_later = true;
 }
 
+static void splice_on_stranded(void *user, const struct shunt_stop *stop)
+{
+	struct splice *splice = user;
+
+	strand_find(splice->strand, stop);
+}
+
 /* One walk, and what it leaves to do. Returns whether more can be done soon. */
 static bool splice_walk(struct splice *splice, const struct splice_task *task, bool everybody)
 {
-	struct visit_result result = {.again = splice_on_again, .user = splice};
+	struct visit_result result = {
+		.again = splice_on_again,
+		.stranded = splice_on_stranded,
+		.user = splice,
+	};
 	uint64_t begin = uv_hrtime();
 	int r;
 
@@ -338,6 +349,7 @@ static void splice_on_drained(void *user)
 	log_warning("the agent did not keep up: events_lost=%llu; it looks at everything again",
 		    (unsigned long long)(lost - splice->lost));
 	splice->lost = lost;
+	splice->control->discover = !loader_drains(splice->loader);
 	splice_look_everywhere(splice);
 }
 
@@ -496,7 +508,7 @@ int splice_apply(struct splice *splice, const struct config *config, const char 
 		return r;
 	/* Not before the scan: it says whose the connections are that are found. And not while some
 	 * may be another version's. */
-	splice->control->discover = splice->control->splice && !loader_drains(splice->loader);
+	splice->control->discover = !loader_drains(splice->loader);
 	splice->later_ms = SPLICE_LATER_MS;
 	splice->wants_later |= spliced || splice->control->splice;
 	splice_schedule(splice);

@@ -183,24 +183,74 @@ static void strand_on_timer(uv_timer_t *timer)
 		uv_timer_start(timer, strand_on_timer, strand->wait_ms, 0);
 }
 
-void strand_add(struct strand *strand, const struct shunt_event *event)
+static void strand_note(struct strand *strand, const struct strand_reader *reader)
 {
 	struct strand_reader *readers = NULL;
 
-	if (event->inode && strand->n < STRAND_MAX)
+	for (size_t i = 0; i < strand->n; i++)
+		if (strand->readers[i].inode == reader->inode)
+			return;
+	if (reader->inode && strand->n < STRAND_MAX)
 		readers = reallocarray(strand->readers, strand->n + 1, sizeof(*readers));
 	if (!readers) {
 		log_warning("a reader with its last bytes unread cannot be watched");
 		return;
 	}
 	strand->readers = readers;
-	readers[strand->n++] =
-		(struct strand_reader){event->end, event->inode, event->unread, event->pid};
+	readers[strand->n++] = *reader;
 	/* With many that come, one after the other, it would never be due. */
 	if (strand->wait_ms == STRAND_FIRST_MS && uv_is_active((uv_handle_t *)&strand->timer))
 		return;
 	strand->wait_ms = STRAND_FIRST_MS;
 	uv_timer_start(&strand->timer, strand_on_timer, strand->wait_ms, 0);
+}
+
+void strand_add(struct strand *strand, const struct shunt_event *event)
+{
+	const struct strand_reader reader = {event->end, event->inode, event->unread, event->pid};
+
+	strand_note(strand, &reader);
+}
+
+/* The key of the same socket if it is the other end: tcp_pair_key(). */
+static struct shunt_end_key strand_turn(const struct shunt_end_key *end)
+{
+	const struct shunt_pair_key *pair = &end->pair;
+
+	return end->end == SHUNT_CLIENT
+		       ? (struct shunt_end_key){{pair->server, pair->client - 1}, SHUNT_SERVER}
+		       : (struct shunt_end_key){{pair->server + 1, pair->client}, SHUNT_CLIENT};
+}
+
+/* Is it in the sockhash? Which end it is was guessed. */
+static bool strand_is_member(const struct strand *strand, int fd, struct shunt_end_key *end)
+{
+	uint64_t cookie, member;
+	socklen_t size = sizeof(cookie);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size))
+		return false;
+	for (int i = 0; i < SHUNT_ENDS; i++) {
+		if (!maps_get_end(strand->maps, end, &member) && member == cookie)
+			return true;
+		*end = strand_turn(end);
+	}
+	return false;
+}
+
+void strand_find(struct strand *strand, const struct shunt_stop *stop)
+{
+	_cleanup_close_ int fd = process_borrow(stop->thread, stop->fd);
+	struct strand_reader reader = {stop->end, 0, stop->unread, stop->pid};
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st))
+		return;
+	reader.inode = st.st_ino;
+	if (strand_is_member(strand, fd, &reader.end))
+		strand_note(strand, &reader);
+	else /* That agent may have been killed when it had just taken it out. */
+		strand_kick(fd);
 }
 
 void strand_set_counts_all(struct strand *strand, bool counts_all)

@@ -20,3 +20,5 @@ void strand_close(struct strand *strand);
 void strand_set_counts_all(struct strand *strand, bool counts_all);
 /* @event: SHUNT_EVENT_STRANDED. Copied. */
 void strand_add(struct strand *strand, const struct shunt_event *event);
+/* @stop: SHUNT_WALK_STRANDED. For a reader that an agent before this one was told of. */
+void strand_find(struct strand *strand, const struct shunt_stop *stop);

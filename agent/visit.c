@@ -387,6 +387,8 @@ static void visit_pair(struct visit *visit, const struct shunt_stop *stops, size
 			visit_sleep(visit, stop, result);
 		else if (stop->what == SHUNT_WALK_AGAIN)
 			visit_again(result, stop);
+		else if (stop->what == SHUNT_WALK_STRANDED)
+			result->stranded(result->user, stop);
 		else
 			ends[stop->end.end] = stop;
 	}

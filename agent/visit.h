@@ -28,6 +28,8 @@ int visit_attach(struct visit *visit, uint64_t cgroup, int fd);
 struct visit_result {
 	/* Called for each process with a socket that could not be finished with. */
 	void (*again)(void *user, uint32_t pid);
+	/* Called for each descriptor of a reader whose connection is over: strand_find(). */
+	void (*stranded)(void *user, const struct shunt_stop *stop);
 	void *user;
 	bool soon;  /* some can be finished with at any moment */
 	bool later; /* some may be let in one day, or taken out when they were read */

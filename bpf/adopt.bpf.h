@@ -36,17 +36,15 @@ static __always_inline __u32 adopt_veto(const struct pair_view *view, struct tcp
  * May the socket be in the sockhash although nothing says so? An agent was killed when it had just
  * let it in, and it had called that off meanwhile. Nothing was spliced to it. For the first walks
  * of an agent: whether it is in is not known, only that it is in some sockhash. One that is over
- * may have spliced bytes to read, and is no stray (close_strand).
+ * may have spliced bytes to read, and is no stray (walk_strand).
  */
 static __always_inline bool adopt_is_stray(const struct pair_view *view, struct tcp_sock *me)
 {
 	struct shunt_control *control = pair_control();
-	__u32 flags = pair_flags(view->pair);
+	__u32 known = SHUNT_PAIR_MEMBER << view->end | SHUNT_PAIR_CLOSED << view->end;
 
-	if (!control || !control->discover || !tcp_users(me) ||
-	    flags & (SHUNT_PAIR_MEMBER << view->end | SHUNT_PAIR_ADOPT))
-		return false;
-	return !(flags & SHUNT_PAIR_CLOSED << view->end) || tcp_queue_empty(me);
+	return control && control->discover && tcp_users(me) &&
+	       !(pair_flags(view->pair) & (known | SHUNT_PAIR_ADOPT));
 }
 
 /*

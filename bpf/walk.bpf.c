@@ -2,8 +2,9 @@
 /*
  * iter/task_file: passes by open files, of one process or of all, when the agent asks, and finds
  * the TCP sockets that something is to be done to: those that may be taken out of the sockhash or
- * are owed an edge, pairs that alternate, connections that are older than the agent. It does
- * nothing to them: no socket is locked here. The agent visits them (visit.bpf.c).
+ * are owed an edge, pairs that alternate, connections that are older than the agent, and readers
+ * of those that are over. It does nothing to them: no socket is locked here. The agent visits them
+ * (visit.bpf.c).
  * Reads from: shunt_pairs, shunt_control, shunt_programs, policy.
  * Writes to: flags and figures of shunt_pairs, shunt_listeners, shunt_halves, counters,
  * shunt_watch; to user space, whom to visit.
@@ -231,6 +232,24 @@ static __always_inline void walk_discover(struct walk_at *at)
 		bpf_map_update_elem(&shunt_halves, &end.pair, &half, BPF_ANY);
 }
 
+/*
+ * A reader whose connection is over, with bytes of TCP unread: it may have spliced ones to read
+ * before, and the agent that was told of it (close_strand) is gone, or was not told. There may be
+ * no pair any more.
+ */
+static __always_inline void walk_strand(struct walk_at *at, const struct shunt_control *control)
+{
+	struct tcp_sock *me = at->me;
+	struct shunt_end_key end = {.end = tcp_likely_end(me)};
+
+	at->stop.unread = settle_unread(me);
+	if (!control->discover || !walk_everybody || !at->stop.unread ||
+	    (!tcp_users(me) && !bpf_map_lookup_elem(&shunt_cgroups, &at->stop.cgroup)))
+		return;
+	end.pair = tcp_pair_key(tcp_numbers(me), end.end);
+	walk_say(at, &end, SHUNT_WALK_STRANDED);
+}
+
 SEC("iter/task_file")
 int shunt_walk(struct bpf_iter__task_file *ctx)
 {
@@ -254,7 +273,7 @@ int shunt_walk(struct bpf_iter__task_file *ctx)
 	if (!me)
 		return 0;
 	state = tcp_sk(me)->__sk_common.skc_state;
-	if (state == BPF_TCP_LISTEN || state == BPF_TCP_CLOSE)
+	if (state == BPF_TCP_LISTEN)
 		return 0;
 	at.seq = ctx->meta->seq;
 	at.me = me;
@@ -262,8 +281,12 @@ int shunt_walk(struct bpf_iter__task_file *ctx)
 	at.stop.thread = task->pid;
 	at.stop.fd = ctx->fd;
 	at.stop.cgroup = tcp_sk(me)->sk_cgrp_data.cgroup->kn->id;
+	if (state == BPF_TCP_CLOSE) {
+		walk_strand(&at, control);
+		return 0;
+	}
 	if (!pair_find_unlocked(me, &view)) {
-		if (control->discover && walk_everybody)
+		if (control->splice && control->discover && walk_everybody)
 			walk_discover(&at);
 		return 0;
 	}

@@ -488,12 +488,13 @@ struct shunt_half {
 
 /* What the walk says to who reads it, of a socket that is not done with: struct shunt_stop. */
 enum shunt_walk {
-	SHUNT_WALK_VISIT, /* now: SHUNT_VISIT_LOOK */
-	SHUNT_WALK_ADOPT, /* now, with the other end of its pair: it may be let in */
-	SHUNT_WALK_JOIN,  /* now, with the other end: they are no pair yet */
-	SHUNT_WALK_AGAIN, /* soon: it is not accepted yet */
-	SHUNT_WALK_SLEEP, /* now: SHUNT_VISIT_SLEEP */
-	SHUNT_WALK_LATER, /* it may want to be let in one day, by what it has sent */
+	SHUNT_WALK_VISIT,    /* now: SHUNT_VISIT_LOOK */
+	SHUNT_WALK_ADOPT,    /* now, with the other end of its pair: it may be let in */
+	SHUNT_WALK_JOIN,     /* now, with the other end: they are no pair yet */
+	SHUNT_WALK_AGAIN,    /* soon: it is not accepted yet */
+	SHUNT_WALK_SLEEP,    /* now: SHUNT_VISIT_SLEEP */
+	SHUNT_WALK_LATER,    /* it may want to be let in one day, by what it has sent */
+	SHUNT_WALK_STRANDED, /* its connection is over, with bytes of TCP unread */
 	SHUNT_WALK_MAX,
 };
 
@@ -505,8 +506,9 @@ struct shunt_stop {
 	__u32 fd;     /* … under this number */
 	__u32 held;   /* a system call has its lock for longer than one that goes on */
 	__u64 cgroup;
+	__u64 unread; /* bytes that came by TCP, of STRANDED */
 };
-_Static_assert(sizeof(struct shunt_stop) == 40, "ABI");
+_Static_assert(sizeof(struct shunt_stop) == 48, "ABI");
 
 /*
  * A visit: setsockopt(fd, SHUNT_VISIT_LEVEL, enum shunt_visit, struct shunt_end_key) by the agent,
@@ -554,7 +556,7 @@ struct shunt_control {
 	__u64 agent_start; /* … and start_boottime, by which the address is known to be still its */
 	__u32 spilled;	   /* directions spilled now; the kernel half counts them */
 	__u32 generation; /* of meshes, cgroups and programs; never 0 */
-	__u32 discover;	  /* the walk looks for connections older than the agent */
+	__u32 discover;	  /* the walk looks for what only an agent before may have known of */
 	__u32 announce;	  /* the scan is to note who reads it as the agent */
 	__u32 watch;	  /* somebody listens to shunt_watch */
 	__u32 opened;	  /* sockops has told OPENED; the agent clears it when it looks */

@@ -178,6 +178,15 @@ class SpliceCase(Case):
         self.assert_splices(client, server)
         return client, server
 
+    def spill(self, client, chunk=3000):
+        """Sends so much that the end of it is left to TCP, and TCP has taken it; how much."""
+        spilled, sent = self.count("splice_spilled"), 0
+        while self.count("splice_spilled") == spilled:
+            for _ in range(8):
+                write(client, pattern(chunk, sent))
+                sent += chunk
+        return sent
+
     def in_far(self):
         """The application's cgroup, in the network namespace at the other end of the link."""
         return Place(self.world.app.cgroup, self.world.far.netns)
@@ -193,7 +202,11 @@ class SpliceCase(Case):
         """It comes back at the end of the test."""
         self.agent.process.kill()
         self.agent.process.wait()
-        self.addCleanup(self.agent.start)
+        self.addCleanup(self.revive_agent)
+
+    def revive_agent(self):
+        if self.agent.process.poll() is not None:
+            self.agent.start()
 
 
 __all__ = ["DIRECT", "FAR4", "FAR6", "MEMBER", "POD4", "SpliceCase"]

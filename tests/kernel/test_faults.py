@@ -13,10 +13,12 @@ import signal
 import socket
 import struct
 import subprocess
+import termios
 import time
 
 from case import FAR4, PORT, TCP4, Case, Refused, attempt, injected, main, original_dst
 from sandbox import DEADLINE, Cgroup, Place, check, libc, wait_until
+from semantics import queue, read, read_pattern, state
 from splice_case import SpliceCase
 
 SYS_BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
@@ -708,7 +710,9 @@ class Splicing(SpliceCase):
         for entry in bpftool("map", "dump", "pinned", pin):
             bpftool("map", "delete", "pinned", pin, "key", *entry["key"])
 
-    def test_ring_buffer_full(self):
+    @contextlib.contextmanager
+    def full_ring_buffer(self):
+        """What happens then the agent is not told, but that it has missed something."""
         self.names = self.agent.counters()
         listener = self.listen()
         name = listener.getsockname()
@@ -724,12 +728,35 @@ class Splicing(SpliceCase):
                         listener.accept()[0].close()
                 return self.lost() > 0
             wait_until(is_full, "the ring buffer is full")
+            yield
         finally:
             self.agent.process.send_signal(signal.SIGCONT)
         wait_until(lambda: "the agent did not keep up" in self.log(), "it is told")
         listener.close()
+
+    def test_ring_buffer_full(self):
+        with self.full_ring_buffer():
+            pass
         client, server = self.pair()
         self.converse_until(client, server, lambda: self.members() == 2, "it is spliced")
+
+    def test_ring_buffer_full_when_a_connection_ends(self):
+        """With bytes of both kinds unread: its reader is found by passing by."""
+        client, server = self.pair()
+        self.converse_until(client, server, lambda: self.members() == 2, "it is spliced")
+        server.shutdown(socket.SHUT_WR)
+        self.assertEqual(read(client, 1), b"")
+        sent = self.spill(client, 4096)
+        with self.full_ring_buffer():
+            lost = self.lost()
+            client.close()
+            wait_until(lambda: state(server) == "CLOSE", "both ends are over")
+            self.assertGreater(self.lost(), lost)
+        self.assertEqual(self.members(), 1)
+        self.assertEqual(read_pattern(server, sent - 4096), "right")
+        wait_until(lambda: self.members() == 0, "it is taken out, and told of the rest")
+        self.assertEqual(queue(server, termios.FIONREAD), 4096)
+        self.assertEqual(read_pattern(server, 4096, sent - 4096), "right")
 
     def test_programs_full(self):
         full = FullMap(self.agent.pin("shunt_programs"))

@@ -755,15 +755,6 @@ class EdgeReader:
 class Spill(SpliceCase):
     HABITS = "EAGAIN", "short read", "FIONREAD"
 
-    def spill(self, client, chunk=3000):
-        """Sends so much that the end of it is left to TCP, and TCP has taken it; how much."""
-        spilled, sent = self.count("splice_spilled"), 0
-        while self.count("splice_spilled") == spilled:
-            for _ in range(8):
-                write(client, pattern(chunk, sent))
-                sent += chunk
-        return sent
-
     def plain_capacity(self):
         """What TCP takes for a reader that does not read."""
         place = self.world.outside
@@ -844,20 +835,17 @@ class Spill(SpliceCase):
         with self.moving(splice_drained=1, splice_kicked=1):
             reader.read_until(sent)
 
-    def spill_and_end(self, habit, *, restart=False):
-        """What is read then is read of a connection that is over."""
+    def spill_and_end(self, habit, before=lambda: None, after=lambda: None):
+        """What is read then is read of a connection that is over. To be done around its end."""
         client, server = self.open()
         reader = EdgeReader(self, server, habit)
         server.shutdown(socket.SHUT_WR)
         self.assertEqual(read(client, 1), b"")
         sent = self.spill(client, 4096)
-        if restart:
-            self.agent.process.kill()
-            self.agent.process.wait()
+        before()
         client.close()
         wait_until(lambda: state(server) == "CLOSE", "both ends are over")
-        if restart:
-            self.agent.start()
+        after()
         reader.read_until(sent)
         self.assertEqual(read(server, 1), b"")
 
@@ -920,7 +908,19 @@ class Spill(SpliceCase):
 
     def test_reader_of_a_connection_that_ends_without_an_agent(self):
         """The next one cares for it."""
-        self.spill_and_end("FIONREAD", restart=True)
+        self.spill_and_end("FIONREAD", self.kill_agent, self.agent.start)
+
+    def replace_agent(self):
+        """One that has heard of all so far, and is killed."""
+        for _ in range(2):  # it hears what was before the first in the same turn of its loop
+            self.agent.ask("status")
+        self.kill_agent()
+        self.agent.start()
+
+    def test_reader_that_the_agent_is_told_of_and_killed(self):
+        for habit in self.HABITS:
+            with self.subTest(habit=habit):
+                self.spill_and_end(habit, after=self.replace_agent)
 
     def test_reader_that_is_through_when_its_connection_ends(self):
         """What waits at the end went by TCP alone: it is as if nothing had been spliced."""
