@@ -17,7 +17,6 @@
 #include "program.h"
 #include "records.h"
 #include "shunt/flow.h"
-#include "strand.h"
 #include "util/cleanup.h"
 #include "visit.h"
 
@@ -47,7 +46,6 @@ struct splice {
 	uint64_t lost; /* splice_events_lost, of which all that it brings was done */
 	char *never;   /* splice_never as it was when programs were looked at */
 	struct events *events;
-	struct strand *strand;
 	struct visit *visit;
 	uv_timer_t soon;
 	uv_timer_t later;
@@ -60,6 +58,7 @@ struct splice {
 	unsigned tries;	  /* of the task that is being looked after */
 	uint64_t rest_ns; /* until then nothing makes soon what is for everybody */
 	bool wants_later; /* some may be let in one day */
+	bool stranded;	  /* readers are, that are to be watched */
 
 	volatile struct shunt_control *control; /* the entry of the map itself */
 };
@@ -95,21 +94,18 @@ static void splice_on_again(void *user, uint32_t pid)
 		splice->wants_later = true;
 }
 
-static void splice_on_stranded(void *user, const struct shunt_stop *stop)
+static void splice_watch_reads(struct splice *splice)
 {
-	struct splice *splice = user;
+	int r = loader_watch_reads(splice->loader);
 
-	strand_find(splice->strand, stop);
+	if (r)
+		log_errno(r, "readers cannot be watched: spilled ones resume late");
 }
 
 /* One walk, and what it leaves to do. Returns whether more can be done soon. */
 static bool splice_walk(struct splice *splice, const struct splice_task *task, bool everybody)
 {
-	struct visit_result result = {
-		.again = splice_on_again,
-		.stranded = splice_on_stranded,
-		.user = splice,
-	};
+	struct visit_result result = {.again = splice_on_again, .user = splice};
 	uint64_t begin = uv_hrtime();
 	int r;
 
@@ -119,7 +115,14 @@ static bool splice_walk(struct splice *splice, const struct splice_task *task, b
 		splice->rest_ns = uv_hrtime() + SPLICE_REST * (uv_hrtime() - begin);
 	if (r)
 		log_errno(r, "sockets cannot be passed by");
-	splice->wants_later |= r || result.later;
+	splice->wants_later |= r || result.later || result.stranded;
+	if (result.stranded && !splice->stranded) {
+		splice_watch_reads(splice);
+		/* Who has read meanwhile is found by passing by once more. */
+		splice_add_task(splice, task->pid, 0);
+	}
+	/* One may be closed unread, which nothing tells. */
+	splice->stranded = result.stranded || (splice->stranded && !everybody);
 	return result.soon;
 }
 
@@ -159,14 +162,6 @@ static void splice_on_soon(uv_timer_t *timer)
 	splice_schedule(splice);
 }
 
-static void splice_watch_reads(struct splice *splice)
-{
-	int r = loader_watch_reads(splice->loader);
-
-	if (r)
-		log_errno(r, "readers cannot be watched: spilled ones resume late");
-}
-
 /* Pairs that left are let in again when they alternate, which only TCP's own figures tell. */
 static void splice_on_later(uv_timer_t *timer)
 {
@@ -188,7 +183,7 @@ static void splice_on_later(uv_timer_t *timer)
 		splice->later_ms = SPLICE_LATER_MAX;
 	if (splice->later_ms > 2 * SPLICE_LATER_MS)
 		splice->control->discover = 0;
-	if (!splice->control->spilled)
+	if (!splice->control->spilled && !splice->stranded)
 		loader_unwatch_reads(splice->loader);
 	else if (!splice->n_tasks && !splice->wants_later)
 		uv_timer_start(&splice->later, splice_on_later, splice->later_ms, 0);
@@ -309,6 +304,9 @@ static void splice_on_event(void *user, const void *record)
 		if (!uv_is_active((uv_handle_t *)&splice->scan))
 			uv_timer_start(&splice->scan, splice_on_scan, SPLICE_SCAN_MS, 0);
 		break;
+	case SHUNT_EVENT_STRANDED:
+		splice->stranded = true;
+		/* fall through */
 	case SHUNT_EVENT_SPILLED:
 		splice_watch_reads(splice);
 		/* Whoever was through before that is found by passing by. */
@@ -328,9 +326,6 @@ static void splice_on_event(void *user, const void *record)
 	case SHUNT_EVENT_OPENED:
 		splice_opened(splice);
 		break;
-	case SHUNT_EVENT_STRANDED:
-		strand_add(splice->strand, event);
-		break;
 	}
 }
 
@@ -349,7 +344,6 @@ static void splice_on_drained(void *user)
 	log_warning("the agent did not keep up: events_lost=%llu; it looks at everything again",
 		    (unsigned long long)(lost - splice->lost));
 	splice->lost = lost;
-	splice->control->discover = !loader_drains(splice->loader);
 	splice_look_everywhere(splice);
 }
 
@@ -396,10 +390,8 @@ int splice_new(uv_loop_t *loop, struct loader *loader, struct splice **ret)
 		return r;
 	}
 	r = visit_new(loader_visits(loader), splice->maps, &splice->visit);
-	r = r ?: strand_new(loop, splice->maps, &splice->strand);
 	r = r ?: events_new(loop, splice->maps->events, &splice_listener, splice, &splice->events);
 	if (r) {
-		strand_close(splice->strand);
 		splice_free(splice);
 		return r;
 	}
@@ -421,7 +413,6 @@ void splice_close(struct splice *splice)
 	if (!splice)
 		return;
 	events_close(splice->events);
-	strand_close(splice->strand);
 	uv_close((uv_handle_t *)&splice->soon, splice_on_closed);
 	uv_close((uv_handle_t *)&splice->later, splice_on_closed);
 	uv_close((uv_handle_t *)&splice->scan, splice_on_closed);
@@ -456,8 +447,6 @@ int splice_refuse(const struct maps *maps, const struct config *config)
 void splice_allow(struct splice *splice, const struct selftest *selftest)
 {
 	splice->kernel_can = selftest_allows(selftest);
-	strand_set_counts_all(splice->strand,
-			      selftest->outcome[SELFTEST_fionread_tcp] == SELFTEST_PASSED);
 }
 
 static void splice_look_everywhere(struct splice *splice)

@@ -18,6 +18,7 @@
 #include "log.h"
 #include "process.h"
 #include "records.h"
+#include "strand.h"
 #include "util/cleanup.h"
 
 #ifndef FILEID_KERNFS
@@ -387,8 +388,8 @@ static void visit_pair(struct visit *visit, const struct shunt_stop *stops, size
 			visit_sleep(visit, stop, result);
 		else if (stop->what == SHUNT_WALK_AGAIN)
 			visit_again(result, stop);
-		else if (stop->what == SHUNT_WALK_STRANDED)
-			result->stranded(result->user, stop);
+		else if (stop->what >= SHUNT_WALK_BEHIND)
+			result->stranded |= strand_visit(visit->maps, stop);
 		else
 			ends[stop->end.end] = stop;
 	}
@@ -459,6 +460,7 @@ int visit_walk(struct visit *visit, uint32_t pid, bool everybody, struct visit_r
 
 	result->soon = false;
 	result->later = false;
+	result->stranded = false;
 	r = r < 0 ? r : visit_read(visit, r);
 	if (r)
 		return r;

@@ -28,17 +28,16 @@ int visit_attach(struct visit *visit, uint64_t cgroup, int fd);
 struct visit_result {
 	/* Called for each process with a socket that could not be finished with. */
 	void (*again)(void *user, uint32_t pid);
-	/* Called for each descriptor of a reader whose connection is over: strand_find(). */
-	void (*stranded)(void *user, const struct shunt_stop *stop);
 	void *user;
-	bool soon;  /* some can be finished with at any moment */
-	bool later; /* some may be let in one day, or taken out when they were read */
+	bool soon;     /* some can be finished with at any moment */
+	bool later;    /* some may be let in one day, or taken out when they were read */
+	bool stranded; /* some are to be visited when they were read, and nothing but that tells */
 };
 
 /*
  * Passes by the sockets of the process @pid, or of all for 0, and visits those that something is to
- * be done to. @everybody: as for loader_visit_walk(). Fills .soon and .later. 0 or negative
- * errno.
+ * be done to. @everybody: as for loader_visit_walk(). Fills .soon, .later and .stranded. 0 or
+ * negative errno.
  */
 int visit_walk(struct visit *visit, uint32_t pid, bool everybody, struct visit_result *result);
 

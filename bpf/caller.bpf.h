@@ -38,7 +38,7 @@ static __always_inline void caller_note(struct bpf_sock_ops *ctx)
 	if (!known || known->program != caller.program)
 		bpf_map_update_elem(&shunt_listeners, &key, &caller, BPF_ANY);
 	if (!scope_program(caller.program))
-		pair_event(SHUNT_EVENT_PROGRAM, 0, caller.pid, caller.program);
+		pair_event(SHUNT_EVENT_PROGRAM, caller.pid, caller.program);
 }
 
 /* Who dialled: it may be long until it writes. What was noted of the socket alone is of no more

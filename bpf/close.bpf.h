@@ -43,30 +43,23 @@ static __always_inline void close_tell(const struct pair_view *view, struct tcp_
 
 /*
  * The connection is over, and its program may still read what it sent nothing for: it had ended its
- * own direction before. The walk passes it by, since it is in TCP_CLOSE, and it sends nothing that
- * sockops would see. So it comes out of the sockhash here (the kernel wakes its program next,
- * tcp_done()), or if spliced bytes wait before those of TCP, by the agent, once they are read.
+ * own direction before. It sends nothing more that sockops would see. So it comes out of the
+ * sockhash here (the kernel wakes its program next, tcp_done()), or if spliced bytes wait before
+ * those of TCP, by the agent, once they are read.
  */
 static __always_inline void close_strand(const struct pair_view *view, struct tcp_sock *tp)
 {
-	struct shunt_event event = {
-		.kind = SHUNT_EVENT_STRANDED,
-		.netns = view->me->netns,
-		.pid = view->me->pid,
-		.end = pair_end_key(view, view->end),
-	};
+	struct shunt_end_key key = pair_end_key(view, view->end);
 
 	if (!(pair_flags(view->pair) & SHUNT_PAIR_MEMBER << view->end) || tcp_orphan(tp) ||
 	    !settle_unread(tp))
 		return;
-	if (tcp_queue_empty(tp)) {
-		bpf_map_delete_elem(&shunt_ends, &event.end);
-		count(SHUNT_COUNTER_splice_taken_out);
+	if (!tcp_queue_empty(tp)) {
+		pair_event(SHUNT_EVENT_STRANDED, view->me->pid, 0);
 		return;
 	}
-	event.unread = settle_unread(tp);
-	event.inode = BPF_CORE_READ(tcp_sk(tp), sk_socket, file, f_inode, i_ino);
-	pair_tell(&event);
+	bpf_map_delete_elem(&shunt_ends, &key);
+	count(SHUNT_COUNTER_splice_taken_out);
 }
 
 /*

@@ -142,7 +142,7 @@ static __always_inline __u32 handshake_let_in(struct bpf_sock_ops *ctx, struct t
 		if (syn->accepts == SHUNT_ACCEPTS_UNKNOWN)
 			view->pair->listener = syn->listener;
 		if (!scope_program(syn->program))
-			pair_event(SHUNT_EVENT_LISTENER, syn->netns, 0, 0);
+			pair_event(SHUNT_EVENT_LISTENER, 0, 0);
 	}
 	reason = handshake_veto(control, view->pair, syn, client);
 	/* Data went with the SYN (Fast Open): the server's end was done before there was a pair. */
@@ -258,7 +258,7 @@ static __always_inline void handshake_pair_up(struct bpf_sock_ops *ctx,
 	count(SHUNT_COUNTER_splice_paired);
 	pair_watch(view, SHUNT_NOTICE_paired, SHUNT_ENDS);
 	if (pair->listener) /* what its listener accepts is to be seen */
-		pair_event(SHUNT_EVENT_WALK, view->peer->netns, view->peer->pid, 0);
+		pair_event(SHUNT_EVENT_WALK, view->peer->pid, 0);
 }
 
 /*
@@ -271,11 +271,11 @@ static __always_inline void handshake_tell_opened(const struct pair_view *view)
 	struct shunt_control *control = pair_control();
 
 	if (view->pair->reason == SHUNT_REASON_unknown_program)
-		pair_event(SHUNT_EVENT_LEFT, view->peer->netns, view->peer->pid, 0);
+		pair_event(SHUNT_EVENT_LEFT, view->peer->pid, 0);
 	if (view->pair->reason != SHUNT_REASON_blocking || !control ||
 	    *(volatile __u32 *)&control->opened || __sync_lock_test_and_set(&control->opened, 1))
 		return;
-	pair_event(SHUNT_EVENT_OPENED, view->peer->netns, 0, 0);
+	pair_event(SHUNT_EVENT_OPENED, 0, 0);
 }
 
 static __always_inline void handshake_server(struct bpf_sock_ops *ctx, struct bpf_sock *sk)

@@ -109,22 +109,16 @@ static __always_inline struct shunt_control *pair_control(void)
 }
 
 /* Tells the agent; without one nobody listens and the ring buffer fills up, which is no harm. */
-static __always_inline void pair_tell(const struct shunt_event *what)
-{
-	if (bpf_ringbuf_output(&shunt_events, (void *)what, sizeof(*what), 0))
-		count(SHUNT_COUNTER_splice_events_lost);
-}
-
-static __always_inline void pair_event(__u32 kind, __u32 netns, __u32 pid, __u64 program)
+static __always_inline void pair_event(__u32 kind, __u32 pid, __u64 program)
 {
 	struct shunt_event event = {
 		.kind = kind,
-		.netns = netns,
 		.pid = pid,
 		.program = program,
 	};
 
-	pair_tell(&event);
+	if (bpf_ringbuf_output(&shunt_events, &event, sizeof(event), 0))
+		count(SHUNT_COUNTER_splice_events_lost);
 }
 
 /* Tells who watches. @end: whose direction it is about; SHUNT_ENDS: of both. */

@@ -1,28 +1,42 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * tp_btf/sock_recv_length: attached by the agent while some direction is spilled, and only then,
- * since it runs for every recv() of the host. Sees a reader come to the boundary between what was
- * spliced and what went by TCP, and asks the agent for its kick.
- * Reads from: shunt_pairs. Writes to: shunt_pairs, counters, events.
+ * tp_btf/sock_recv_length: attached by the agent while some direction is spilled, or some reader
+ * stranded, and only then, since it runs for every recv() of the host. Sees a reader come to the
+ * boundary between what was spliced and what went by TCP, and asks the agent for its kick.
+ * Reads from: shunt_pairs.
+ * Writes to: shunt_pairs, counters, events.
  */
 #include <linux/bpf.h>
 #include <linux/in.h>
 
 #include <bpf/bpf_tracing.h>
 
-#include "pair.bpf.h"
+#include "settle.bpf.h"
+
+/* Of a connection that is over there may be no pair any more. */
+static __always_inline bool reads_is_stranded(struct tcp_sock *me)
+{
+	return tcp_sk(me)->__sk_common.skc_state == BPF_TCP_CLOSE && tcp_users(me) &&
+	       tcp_queue_empty(me) && settle_unread(me);
+}
 
 SEC("tp_btf/sock_recv_length")
 int BPF_PROG(shunt_reads, struct sock *sk, int length, int flags)
 {
 	struct tcp_sock *me;
+	__u32 pid = bpf_get_current_pid_tgid() >> 32, kick;
 	struct pair_view view;
-	__u32 kick;
 
 	if (sk->__sk_common.skc_state == 0 || !sk->sk_user_data || sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	me = bpf_skc_to_tcp_sock(sk);
-	if (!me || !pair_find_unlocked(me, &view))
+	if (!me)
+		return 0;
+	if (reads_is_stranded(me)) {
+		pair_event(SHUNT_EVENT_WALK, pid, 0);
+		return 0;
+	}
+	if (!pair_find_unlocked(me, &view))
 		return 0;
 	if (pair_state(view.peer) != SHUNT_STATE_SPILLED || !tcp_queue_empty(me) ||
 	    me->rcv_nxt == me->copied_seq)
@@ -31,6 +45,6 @@ int BPF_PROG(shunt_reads, struct sock *sk, int length, int flags)
 	if (pair_set(view.pair, kick) & kick)
 		return 0;
 	count(SHUNT_COUNTER_splice_drained);
-	pair_event(SHUNT_EVENT_WALK, view.me->netns, bpf_get_current_pid_tgid() >> 32, 0);
+	pair_event(SHUNT_EVENT_WALK, pid, 0);
 	return 0;
 }

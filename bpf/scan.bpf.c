@@ -52,6 +52,6 @@ int shunt_scan(struct bpf_iter__task_file *ctx)
 	id = bpf_get_socket_cookie(sk);
 	bpf_map_update_elem(&shunt_listeners, &id, &user, BPF_ANY);
 	if (!scope_program(user.program))
-		pair_event(SHUNT_EVENT_PROGRAM, 0, user.pid, user.program);
+		pair_event(SHUNT_EVENT_PROGRAM, user.pid, user.program);
 	return 0;
 }

@@ -100,7 +100,7 @@ static __always_inline bool settle_proven(const struct pair_view *view, struct t
 	/* … or a send() that began then was overtaken by another. What it sent may lie behind
 	 * spliced bytes, as after a spill. */
 	if (settle_unread(me) && pair_turn(view->peer, SHUNT_STATE_SPLICED, SHUNT_STATE_SPILLED))
-		pair_event(SHUNT_EVENT_SPILLED, view->me->netns, view->me->pid, 0);
+		pair_event(SHUNT_EVENT_SPILLED, view->me->pid, 0);
 	settle_peer(view, me, peer);
 	if (pair_flags(view->pair) & SHUNT_PAIR_LEAVE)
 		settle_own(view, me, peer);

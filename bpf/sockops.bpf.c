@@ -33,7 +33,7 @@ static __always_inline void sockops_wake(const struct pair_view *view)
 	__u32 asleep = SHUNT_PAIR_ASLEEP << view->end;
 
 	if (pair_clear(view->pair, asleep) & asleep)
-		pair_event(SHUNT_EVENT_AWAKE, view->me->netns, 0, 0);
+		pair_event(SHUNT_EVENT_AWAKE, 0, 0);
 }
 
 /*

@@ -43,7 +43,7 @@ static __always_inline void splice_note_writer(const struct pair_view *view,
 		me->program = SHUNT_PROGRAM_KEY(inode->i_sb->s_dev, inode->i_ino);
 	view->peer->checked = 0; /* it may read otherwise than the one before */
 	if (!scope_program(me->program))
-		pair_event(SHUNT_EVENT_PROGRAM, 0, pid, me->program);
+		pair_event(SHUNT_EVENT_PROGRAM, pid, me->program);
 }
 
 /* Does the send() that this program runs in carry urgent data? Its flags are only to be had from
@@ -132,9 +132,9 @@ static __always_inline void splice_account(const struct pair_view *view, __u32 s
 /* Both ends are to be passed by. */
 static __always_inline void splice_tell(const struct pair_view *view, __u32 kind)
 {
-	pair_event(kind, view->peer->netns, view->peer->pid, 0);
+	pair_event(kind, view->peer->pid, 0);
 	if (view->me->pid != view->peer->pid)
-		pair_event(kind, view->me->netns, view->me->pid, 0);
+		pair_event(kind, view->me->pid, 0);
 }
 
 /* Carries out a change of state; false: somebody else changed it first. */

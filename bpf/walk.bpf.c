@@ -233,21 +233,25 @@ static __always_inline void walk_discover(struct walk_at *at)
 }
 
 /*
- * A reader whose connection is over, with bytes of TCP unread: it may have spliced ones to read
- * before, and the agent that was told of it (close_strand) is gone, or was not told. There may be
- * no pair any more.
+ * A reader whose connection is over, with bytes of TCP unread. There may be no pair any more, so
+ * that it is in a sockhash says that it is in ours, or somebody else's. If an agent was killed when
+ * it had just taken it out it is in none, and was not told.
  */
 static __always_inline void walk_strand(struct walk_at *at, const struct shunt_control *control)
 {
 	struct tcp_sock *me = at->me;
 	struct shunt_end_key end = {.end = tcp_likely_end(me)};
+	__u32 what = tcp_queue_empty(me) ? SHUNT_WALK_STRANDED : SHUNT_WALK_BEHIND;
 
-	at->stop.unread = settle_unread(me);
-	if (!control->discover || !walk_everybody || !at->stop.unread ||
-	    (!tcp_users(me) && !bpf_map_lookup_elem(&shunt_cgroups, &at->stop.cgroup)))
+	if (!settle_unread(me))
 		return;
+	if (!tcp_users(me)) {
+		if (!control->discover || !bpf_map_lookup_elem(&shunt_cgroups, &at->stop.cgroup))
+			return;
+		what = SHUNT_WALK_KICK;
+	}
 	end.pair = tcp_pair_key(tcp_numbers(me), end.end);
-	walk_say(at, &end, SHUNT_WALK_STRANDED);
+	walk_say(at, &end, what);
 }
 
 SEC("iter/task_file")

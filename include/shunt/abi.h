@@ -22,7 +22,7 @@
 #include <linux/types.h>
 
 /* Raised whenever the layout or the meaning of anything in this file changes. */
-#define SHUNT_ABI_VERSION 5
+#define SHUNT_ABI_VERSION 6
 
 /*
  * What no version changes, so that each can take over from each, later or earlier: what stands in
@@ -488,13 +488,16 @@ struct shunt_half {
 
 /* What the walk says to who reads it, of a socket that is not done with: struct shunt_stop. */
 enum shunt_walk {
-	SHUNT_WALK_VISIT,    /* now: SHUNT_VISIT_LOOK */
-	SHUNT_WALK_ADOPT,    /* now, with the other end of its pair: it may be let in */
-	SHUNT_WALK_JOIN,     /* now, with the other end: they are no pair yet */
-	SHUNT_WALK_AGAIN,    /* soon: it is not accepted yet */
-	SHUNT_WALK_SLEEP,    /* now: SHUNT_VISIT_SLEEP */
-	SHUNT_WALK_LATER,    /* it may want to be let in one day, by what it has sent */
-	SHUNT_WALK_STRANDED, /* its connection is over, with bytes of TCP unread */
+	SHUNT_WALK_VISIT, /* now: SHUNT_VISIT_LOOK */
+	SHUNT_WALK_ADOPT, /* now, with the other end of its pair: it may be let in */
+	SHUNT_WALK_JOIN,  /* now, with the other end: they are no pair yet */
+	SHUNT_WALK_AGAIN, /* soon: it is not accepted yet */
+	SHUNT_WALK_SLEEP, /* now: SHUNT_VISIT_SLEEP */
+	SHUNT_WALK_LATER, /* it may want to be let in one day, by what it has sent */
+	/* Its connection is over, with bytes of TCP unread, and: */
+	SHUNT_WALK_BEHIND,   /* later: it is in a sockhash, with spliced ones unread before them */
+	SHUNT_WALK_STRANDED, /* now: it is in a sockhash, and has read those */
+	SHUNT_WALK_KICK,     /* now: it is in none, but may have been */
 	SHUNT_WALK_MAX,
 };
 
@@ -506,9 +509,8 @@ struct shunt_stop {
 	__u32 fd;     /* … under this number */
 	__u32 held;   /* a system call has its lock for longer than one that goes on */
 	__u64 cgroup;
-	__u64 unread; /* bytes that came by TCP, of STRANDED */
 };
-_Static_assert(sizeof(struct shunt_stop) == 48, "ABI");
+_Static_assert(sizeof(struct shunt_stop) == 40, "ABI");
 
 /*
  * A visit: setsockopt(fd, SHUNT_VISIT_LEVEL, enum shunt_visit, struct shunt_end_key) by the agent,
@@ -569,22 +571,15 @@ enum shunt_event_kind {
 	SHUNT_EVENT_WALK,     /* pass by the sockets of .pid: one is to be taken out or kicked */
 	SHUNT_EVENT_SPILLED,  /* watch readers until .spilled of shunt_control is 0 again: .pid */
 	SHUNT_EVENT_LEFT,     /* a pair left, and may alternate again one day: .pid */
-	SHUNT_EVENT_STRANDED, /* a reader has bytes in both queues and its connection is over: .end,
-			       * .inode, .unread, .pid */
-	SHUNT_EVENT_AWAKE,    /* an end that was ASLEEP sends: .netns */
-	SHUNT_EVENT_OPENED,   /* pairs begin that may be let in one day: .netns */
+	SHUNT_EVENT_STRANDED, /* a connection is over, its reader has bytes in both queues: .pid */
+	SHUNT_EVENT_AWAKE,    /* an end that was ASLEEP sends */
+	SHUNT_EVENT_OPENED,   /* pairs begin that may be let in one day */
 };
 
 struct shunt_event {
 	__u32 kind; /* enum shunt_event_kind */
-	__u32 netns;
-	__u32 pid; /* of a process that has used the socket, or 0 */
-	struct shunt_end_key end;
-	union {
-		__u64 program;
-		__u64 inode; /* of the socket */
-	};
-	__u64 unread; /* bytes that came by TCP, of STRANDED */
+	__u32 pid;  /* of a process that has used the socket, or 0 */
+	__u64 program;
 };
 
 /*
