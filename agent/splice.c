@@ -122,7 +122,7 @@ static bool splice_walk(struct splice *splice, const struct splice_task *task, b
 		splice_add_task(splice, task->pid, 0);
 	}
 	/* One may be closed unread, which nothing tells. */
-	splice->stranded = result.stranded || (splice->stranded && !everybody);
+	splice->stranded = result.stranded || (splice->stranded && (r || !everybody));
 	return result.soon;
 }
 
@@ -174,7 +174,8 @@ static void splice_on_later(uv_timer_t *timer)
 	splice->wants_later = false;
 	/* Of those that begin from here on the kernel half tells again; the others are seen now. */
 	splice->control->opened = 0;
-	if (splice->control->spilled) /* before this agent, it may be */
+	/* Before this agent, it may be; or it failed. */
+	if (splice->control->spilled || splice->stranded)
 		splice_watch_reads(splice);
 	/* Who has not been read, or not accepted, may not be for ever. */
 	soon = splice_walk(splice, &everybody, true);
@@ -480,7 +481,8 @@ static int splice_keep_programs(struct splice *splice, const struct config *conf
 
 int splice_apply(struct splice *splice, const struct config *config, const char *cgroup_root)
 {
-	bool spliced = splice->control->splice;
+	/* An agent before this one may have left readers, whether it still spliced or not. */
+	bool spliced = splice->control->splice || !splice->config;
 	int r;
 
 	splice->config = config;

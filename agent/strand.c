@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-#include "log.h"
 #include "process.h"
 #include "util/cleanup.h"
 
@@ -51,20 +50,24 @@ static bool strand_is_member(const struct maps *maps, int fd, struct shunt_end_k
 	return false;
 }
 
-bool strand_visit(const struct maps *maps, const struct shunt_stop *stop)
+int strand_visit(const struct maps *maps, const struct shunt_stop *stop, bool *ret_waits)
 {
 	_cleanup_close_ int fd = process_borrow(stop->thread, stop->fd);
 	struct shunt_end_key end = stop->end;
-	bool member = fd >= 0 && strand_is_member(maps, fd, &end);
-	int r = fd == -ENOENT || fd >= 0 ? 0 : fd;
+	bool member;
+	int r = 0;
 
-	if (stop->what == SHUNT_WALK_BEHIND)
-		return member;
+	*ret_waits = false;
+	if (fd < 0)
+		return fd;
+	member = strand_is_member(maps, fd, &end);
+	if (stop->what == SHUNT_WALK_BEHIND) {
+		*ret_waits = member;
+		return 0;
+	}
 	if (member)
 		r = maps_del_end(maps, &end);
-	if (!r && (member || (fd >= 0 && stop->what == SHUNT_WALK_KICK)))
+	if (!r && (member || stop->what == SHUNT_WALK_KICK))
 		r = strand_kick(fd);
-	if (r)
-		log_errno(r, "a reader of process %u cannot be told of its last bytes", stop->pid);
-	return false;
+	return r;
 }

@@ -10,6 +10,6 @@
 
 #include "maps.h"
 
-/* @stop: SHUNT_WALK_STRANDED, _BEHIND or _KICK. Returns whether it is to be visited again, once it
- * has read. */
-bool strand_visit(const struct maps *maps, const struct shunt_stop *stop);
+/* @stop: SHUNT_WALK_STRANDED, _BEHIND or _KICK. *@ret_waits: it is to be visited again, once it has
+ * read. 0 or negative errno; -ENOENT: it is not there any more, and may be elsewhere. */
+int strand_visit(const struct maps *maps, const struct shunt_stop *stop, bool *ret_waits);

@@ -356,12 +356,28 @@ static void visit_both(struct visit *visit, const struct shunt_stop *const stops
 			return;
 }
 
+/* A reader whose connection is over. Returns whether it was there. Where it was not, since its
+ * process has ended or the agent has no room for one more file, another walk tells what became of
+ * it; but not where it may not be borrowed. */
+static bool visit_strand(struct visit *visit, const struct shunt_stop *stop,
+			 struct visit_result *result)
+{
+	bool waits;
+	int r = strand_visit(visit->maps, stop, &waits);
+
+	if (r && r != -ENOENT)
+		visit_tell(visit, r, stop);
+	result->stranded |= waits || (r && r != -EPERM && r != -EACCES);
+	return !r;
+}
+
 /* The visit would wait for the lock of a socket that somebody else has, and the agent with it. */
 static void visit_leave_be(const struct shunt_stop *stop, struct visit_result *result)
 {
-	if (stop->what == SHUNT_WALK_VISIT)
+	if (stop->what == SHUNT_WALK_VISIT || stop->what == SHUNT_WALK_STRANDED)
 		visit_again(result, stop);
 	result->later = true;
+	result->stranded |= stop->what >= SHUNT_WALK_BEHIND;
 }
 
 /* The stops of one pair, in the order of its ends. */
@@ -389,7 +405,7 @@ static void visit_pair(struct visit *visit, const struct shunt_stop *stops, size
 		else if (stop->what == SHUNT_WALK_AGAIN)
 			visit_again(result, stop);
 		else if (stop->what >= SHUNT_WALK_BEHIND)
-			result->stranded |= strand_visit(visit->maps, stop);
+			told[stop->end.end][stop->what] = visit_strand(visit, stop, result);
 		else
 			ends[stop->end.end] = stop;
 	}

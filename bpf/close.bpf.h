@@ -54,7 +54,8 @@ static __always_inline void close_strand(const struct pair_view *view, struct tc
 	if (!(pair_flags(view->pair) & SHUNT_PAIR_MEMBER << view->end) || tcp_orphan(tp) ||
 	    !settle_unread(tp))
 		return;
-	if (!tcp_queue_empty(tp)) {
+	/* A send() of another thread than the one that ended the direction may be under way. */
+	if (tcp_users(tcp_at(view->peer->sock)) > SETTLE_IDLE || !tcp_queue_empty(tp)) {
 		pair_event(SHUNT_EVENT_STRANDED, view->me->pid, 0);
 		return;
 	}

@@ -241,11 +241,14 @@ static __always_inline void walk_strand(struct walk_at *at, const struct shunt_c
 {
 	struct tcp_sock *me = at->me;
 	struct shunt_end_key end = {.end = tcp_likely_end(me)};
-	__u32 what = tcp_queue_empty(me) ? SHUNT_WALK_STRANDED : SHUNT_WALK_BEHIND;
+	int users = tcp_users(me);
+	/* A send() to it that was under way when the writer ended its direction is one of them. */
+	__u32 what = users <= SETTLE_IDLE && tcp_queue_empty(me) ? SHUNT_WALK_STRANDED
+								 : SHUNT_WALK_BEHIND;
 
 	if (!settle_unread(me))
 		return;
-	if (!tcp_users(me)) {
+	if (!users) {
 		if (!control->discover || !bpf_map_lookup_elem(&shunt_cgroups, &at->stop.cgroup))
 			return;
 		what = SHUNT_WALK_KICK;

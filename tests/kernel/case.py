@@ -229,12 +229,12 @@ def original_dst(sock, level=socket.IPPROTO_IP):
 
 
 @contextlib.contextmanager
-def injected(agent, *injections):
-    """System calls of the agent fail: strace(1) has the syntax."""
+def injected(agent, *injections, log="/dev/null"):
+    """System calls of the agent fail: strace(1) has the syntax, and writes them to the log."""
     pid = agent.process.pid
     calls = ",".join(injection.split(":")[0] for injection in injections)
     tracer = subprocess.Popen(
-        ["strace", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-p", str(pid),
+        ["strace", "-qq", "-o", log, "-e", f"trace={calls}", "-p", str(pid),
          *(word for injection in injections for word in ("-e", f"inject={injection}"))],
         stdin=subprocess.DEVNULL)
 

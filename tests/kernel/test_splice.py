@@ -24,6 +24,7 @@ from sandbox import DEADLINE, Place, check, libc, wait_until
 from semantics import RESET, SIOCOUTQ, await_event, fill, pattern, poll, queue, read, read_pattern, send, \
     state, write
 from splice_case import DIRECT, SpliceCase
+from test_idle import Trace
 
 SOL_TCP = socket.IPPROTO_TCP
 SO_TIMESTAMP, SO_TIMESTAMPING, SO_ZEROCOPY = 29, 37, 60
@@ -455,6 +456,7 @@ def infos_of(pid):
 
 
 PIDFD_GETFD = 438  # everywhere
+SENDTO = {"x86_64": 44, "aarch64": 206}[os.uname().machine]
 
 
 def system_call(pid):
@@ -888,6 +890,90 @@ class Spill(SpliceCase):
         for _, server in pairs:
             server.close()
         wait_until(lambda: not self.readers_are_watched(), "nobody is watched")
+
+    def test_reader_that_a_new_agent_finds_that_does_not_splice(self):
+        """Nor did the one before, at last."""
+        def restart():
+            self.agent.reload(**self.mesh | {"splice": "off"})
+            self.agent.stop()
+            self.agent.start()
+        self.addCleanup(self.agent.reload, **self.mesh)
+        self.spill_and_end("FIONREAD", after=restart)
+
+    def test_reader_that_cannot_be_visited_for_a_while(self):
+        """The agent has as many files open as it may."""
+        log = f"{self.world.directory}/calls"
+
+        def tries():
+            with open(log, encoding="utf-8") as calls:
+                return sum("EMFILE" in line for line in calls)
+        for habit in self.HABITS:
+            with self.subTest(habit=habit), contextlib.ExitStack() as stack:
+                def begin(stack=stack):
+                    stack.enter_context(injected(self.agent, "pidfd_getfd:error=EMFILE", log=log))
+
+                def end(stack=stack):
+                    before = tries()
+                    wait_until(lambda: tries() > before + 2, "it is tried again and again")
+                    stack.close()
+                self.spill_and_end(habit, begin, end)
+
+    @contextlib.contextmanager
+    def reading(self, sock, page, size):
+        """Into a page that is not there: it has the socket's lock."""
+        def recv():
+            got.append(libc.recv(sock.fileno(), page.address, size, socket.MSG_DONTWAIT))
+        got = []
+        thread = threading.Thread(target=recv)
+        thread.start()
+        try:
+            wait_until(page.is_wanted, "the page is waited for")
+            yield
+        finally:
+            page.close()
+            thread.join()
+        self.assertEqual(got, [size])
+
+    def test_reader_that_has_its_lock(self):
+        """The agent does not wait for it, and does not forget it."""
+        client, server = self.open()
+        server.shutdown(socket.SHUT_WR)
+        self.assertEqual(read(client, 1), b"")
+        sent = self.spill(client, 4096)
+        client.close()
+        wait_until(lambda: state(server) == "CLOSE", "both ends are over")
+        page = MissingPage(self)
+        with self.reading(server, page, page.SIZE):
+            trace = Trace(self.agent, f"{self.world.directory}/trace")
+            with contextlib.closing(trace):
+                wait_until(lambda: sum("BPF_ITER_CREATE" in line for line in trace.lines()) > 2,
+                           "it was passed by")
+            self.assertTrue(self.readers_are_watched())
+        self.assertEqual(page.memory[:], pattern(page.SIZE))
+        self.assertEqual(read_pattern(server, sent - page.SIZE, page.SIZE), "right")
+
+    def test_end_while_another_thread_sends(self):
+        """What it has begun to send past TCP arrives, though bytes of TCP came before the end."""
+        small, large = 100, 1000  # one fits, the other does not
+        client, server = self.open(
+            options=[(socket.SOL_SOCKET, socket.SO_SNDBUF, 4608)],
+            listener_options=[(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)])
+        server.shutdown(socket.SHUT_WR)
+        self.assertEqual(read(client, 1), b"")
+        write(client, pattern(small))
+        page = MissingPage(self)
+        with self.reading(server, page, small):
+            sender = threading.Thread(target=client.send, args=(pattern(small, small),))
+            sender.start()
+            wait_until(lambda: system_call(sender.native_id) == SENDTO, "it waits for the reader")
+            with self.moving(splice_spilled=1):
+                write(client, pattern(large, 2 * small))
+            client.shutdown(socket.SHUT_WR)
+        sender.join()
+        wait_until(lambda: state(server) == "CLOSE", "both ends are over")
+        self.assertEqual(page.memory[:small], pattern(small))
+        self.assertEqual(read_pattern(server, small + large, small), "right")
+        self.assertEqual(read(server, 1), b"")
 
     def test_reader_whose_connection_ends_before_it_is_visited(self):
         """By the pair's flags it is not in the sockhash, as one is that an agent left there. (The
