@@ -83,6 +83,21 @@ int maps_get_end(const struct maps *maps, const struct shunt_end_key *end, uint6
 	return bpf_map_lookup_elem(maps->ends, end, ret_cookie);
 }
 
+int maps_count_ends(const struct maps *maps, unsigned *ret)
+{
+	const struct shunt_end_key *previous = NULL;
+	struct shunt_end_key end;
+	int r = 0;
+
+	for (*ret = 0; *ret < maps->ends_max; ++*ret) {
+		r = bpf_map_get_next_key(maps->ends, previous, &end);
+		if (r)
+			break;
+		previous = &end;
+	}
+	return r == -ENOENT ? 0 : r;
+}
+
 int maps_put_end(const struct maps *maps, const struct shunt_end_key *end, int fd)
 {
 	__u64 value = fd;

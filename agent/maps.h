@@ -48,6 +48,9 @@ int maps_del_end(const struct maps *maps, const struct shunt_end_key *end);
 /* The cookie of the socket that is in the sockhash as @end. 0; -ENOENT: none is. */
 int maps_get_end(const struct maps *maps, const struct shunt_end_key *end, uint64_t *ret_cookie);
 
+/* How many sockets are in the sockhash; one that goes meanwhile may have others counted twice. */
+int maps_count_ends(const struct maps *maps, unsigned *ret);
+
 /* Lets a socket into the sockhash, @fd being the caller's for it; 0 too if it is there. */
 int maps_put_end(const struct maps *maps, const struct shunt_end_key *end, int fd);
 

@@ -15,8 +15,6 @@
 #include "events.h"
 #include "log.h"
 #include "program.h"
-#include "records.h"
-#include "shunt/flow.h"
 #include "util/cleanup.h"
 #include "visit.h"
 
@@ -513,25 +511,6 @@ void splice_stop(struct splice *splice)
 	splice_renew(splice);
 }
 
-/* How many sockets are in the sockhash. 0 or negative errno. */
-static int splice_count_members(const struct splice *splice, unsigned *ret)
-{
-	const uint32_t members = SHUNT_PAIR_MEMBER | SHUNT_PAIR_MEMBER << 1;
-	struct records *records = calloc(1, sizeof(*records));
-	const struct shunt_flow *flow;
-	int r;
-
-	*ret = 0;
-	if (!records)
-		return -ENOMEM;
-	r = records->fd = loader_open_flows(splice->loader);
-	if (r >= 0)
-		while ((flow = records_next(records, sizeof(*flow), &r)))
-			*ret += __builtin_popcount(flow->pair.flags & members);
-	records_free(records);
-	return r;
-}
-
 unsigned splice_drain(struct splice *splice)
 {
 	static const struct splice_task everybody = {.pid = SPLICE_EVERYBODY};
@@ -540,7 +519,7 @@ unsigned splice_drain(struct splice *splice)
 
 	for (unsigned tries = 0; !r && (left || !tries) && tries < SPLICE_DRAIN_TRIES; tries++) {
 		splice_walk(splice, &everybody, false);
-		r = splice_count_members(splice, &left);
+		r = maps_count_ends(splice->maps, &left);
 	}
 	if (r)
 		log_errno(r, "it is not known whether sockets are spliced still");

@@ -900,6 +900,20 @@ class Spill(SpliceCase):
         self.addCleanup(self.agent.reload, **self.mesh)
         self.spill_and_end("FIONREAD", after=restart)
 
+    def test_reader_of_a_connection_that_is_over_at_a_detach(self):
+        """It keeps its bytes, and the operator is told that something stays."""
+        client, server = self.open()
+        server.shutdown(socket.SHUT_WR)
+        self.assertEqual(read(client, 1), b"")
+        sent = self.spill(client, 4096)
+        client.close()
+        wait_until(lambda: state(server) == "CLOSE", "both ends are over")
+        self.addCleanup(self.agent.start)
+        self.agent.detach()
+        self.assertIn("1 sockets have spliced bytes", self.agent.read_log())
+        self.assertEqual(read_pattern(server, sent), "right")
+        self.assertEqual(read(server, 1), b"")
+
     def test_reader_that_cannot_be_visited_for_a_while(self):
         """The agent has as many files open as it may, or the number is another file's by now."""
         log = f"{self.world.directory}/calls"
