@@ -891,6 +891,24 @@ class Spill(SpliceCase):
             server.close()
         wait_until(lambda: not self.readers_are_watched(), "nobody is watched")
 
+    def test_reader_that_is_taken_out_by_an_agent_that_is_killed_then(self):
+        """The next one tells it."""
+        client, server = self.open()
+        reader = EdgeReader(self, server, "short read")
+        server.shutdown(socket.SHUT_WR)
+        self.assertEqual(read(client, 1), b"")
+        sent = self.spill(client)
+        self.kill_agent()
+        client.close()
+        wait_until(lambda: state(server) == "CLOSE", "both ends are over")
+        with self.assertRaisesRegex(AssertionError, "asleep"):
+            reader.read_until(sent, 0.1)
+        for entry in self.dump("shunt_ends"):
+            subprocess.run(["bpftool", "map", "delete", "pinned", self.agent.pin("shunt_ends"),
+                            "key", *entry["key"]], check=True)
+        self.agent.start()
+        reader.read_until(sent)
+
     def test_reader_that_a_new_agent_finds_that_does_not_splice(self):
         """Nor did the one before, at last."""
         def restart():
