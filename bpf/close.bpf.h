@@ -41,6 +41,25 @@ static __always_inline void close_tell(const struct pair_view *view, struct tcp_
 			WATCH_WHAT(SHUNT_NOTICE_closed, view->end), &tcp);
 }
 
+static __always_inline void close_take_out(const struct pair_view *view)
+{
+	struct shunt_end_key key = pair_end_key(view, view->end);
+
+	if (!bpf_map_delete_elem(&shunt_ends, &key))
+		count(SHUNT_COUNTER_splice_taken_out);
+}
+
+/*
+ * Has its program undone the connection, by connect() to AF_UNSPEC? TCP throws away what is unread
+ * then (tcp_disconnect()), and so has to go what was spliced, or the socket's next connection would
+ * begin with it. Otherwise it ends with an error, or after the own end and the peer's. @before: the
+ * state that it was in.
+ */
+static __always_inline bool close_is_undone(struct tcp_sock *tp, __u32 before)
+{
+	return !tcp_sk(tp)->sk_err && (before == BPF_TCP_CLOSE_WAIT || !tcp_done(tp));
+}
+
 /*
  * The connection is over, and its program may still read what it sent nothing for: it had ended its
  * own direction before. It sends nothing more that sockops would see. So it comes out of the
@@ -49,26 +68,21 @@ static __always_inline void close_tell(const struct pair_view *view, struct tcp_
  */
 static __always_inline void close_strand(const struct pair_view *view, struct tcp_sock *tp)
 {
-	struct shunt_end_key key = pair_end_key(view, view->end);
-
-	if (!(pair_flags(view->pair) & SHUNT_PAIR_MEMBER << view->end) || tcp_orphan(tp) ||
-	    !settle_unread(tp))
+	if (!settle_unread(tp))
 		return;
 	/* A send() of another thread than the one that ended the direction may be under way. */
-	if (tcp_users(tcp_at(view->peer->sock)) > SETTLE_IDLE || !tcp_queue_empty(tp)) {
+	if (tcp_users(tcp_at(view->peer->sock)) > SETTLE_IDLE || !tcp_queue_empty(tp))
 		pair_event(SHUNT_EVENT_STRANDED, view->me->pid, 0);
-		return;
-	}
-	bpf_map_delete_elem(&shunt_ends, &key);
-	count(SHUNT_COUNTER_splice_taken_out);
+	else
+		close_take_out(view);
 }
 
 /*
  * One end is over. TCP_CLOSE also is the end of FIN_WAIT2 and the begin of TIME_WAIT: the client's
  * program may have closed long before the sidecar accepts, and the sidecar still wants to know. So
- * the entry goes with the second end, or with the first if there is no other.
+ * the entry goes with the second end, or with the first if there is no other. @state: before.
  */
-static __always_inline void close_end(struct bpf_sock *sk, struct tcp_sock *tp)
+static __always_inline void close_end(struct bpf_sock *sk, struct tcp_sock *tp, __u32 state)
 {
 	struct pair_view view;
 	__u32 closed, before, reason;
@@ -82,8 +96,12 @@ static __always_inline void close_end(struct bpf_sock *sk, struct tcp_sock *tp)
 	before = pair_set(view.pair, closed);
 	if (before & closed)
 		return;
-	if (sockops_splice)
-		close_strand(&view, tp);
+	if (sockops_splice && before & SHUNT_PAIR_MEMBER << view.end && !tcp_orphan(tp)) {
+		if (close_is_undone(tp, state))
+			close_take_out(&view);
+		else
+			close_strand(&view, tp);
+	}
 	/* The kernel takes it out of the sockhash when its program closes it, if not before.
 	 * Nothing arrives for it any more. */
 	pair_clear(view.pair, SHUNT_PAIR_MEMBER << view.end);

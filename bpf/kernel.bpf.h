@@ -92,6 +92,7 @@ struct sock {
 	int sk_rcvbuf;
 	int sk_sndbuf;
 	int sk_rcvlowat;
+	int sk_err;
 	__u32 sk_max_ack_backlog;
 	__u32 sk_tsflags;
 	__u16 sk_protocol;

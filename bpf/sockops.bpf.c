@@ -109,7 +109,7 @@ int shunt_sockops(struct bpf_sock_ops *ctx)
 	if (!tp)
 		return 1;
 	if (ctx->op == BPF_SOCK_OPS_STATE_CB)
-		close_end(sk, tp);
+		close_end(sk, tp, ctx->args[0]);
 	else if (sockops_splice)
 		sockops_transmit(ctx, tp);
 	return 1;

@@ -19,7 +19,7 @@ import sys
 import termios
 import threading
 
-from case import FAR4, FAR6, POD4, SOON, attempt, injected, main
+from case import FAR4, FAR6, POD4, SOON, attempt, disconnect, injected, main
 from sandbox import DEADLINE, Place, check, libc, wait_until
 from semantics import RESET, SIOCOUTQ, await_event, fill, pattern, poll, queue, read, read_pattern, send, \
     state, write
@@ -28,6 +28,7 @@ from test_idle import Trace
 
 SOL_TCP = socket.IPPROTO_TCP
 SO_TIMESTAMP, SO_TIMESTAMPING, SO_ZEROCOPY = 29, 37, 60
+SO_COOKIE = 57
 TCP_REPAIR, TCP_ULP, TCP_INQ = 19, 31, 36
 IPPROTO_MPTCP = 262
 EDGES = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
@@ -718,6 +719,43 @@ class Visits(SpliceCase):
         links = [link for link in json.loads(shown) if link["id"] in own]
         self.assertIn("task_file", [link.get("target_name") for link in links])
         self.assertNotIn("tcp", [link.get("target_name") for link in links])
+
+
+class Undone(SpliceCase):
+    """By connect() to AF_UNSPEC: what was not read is gone, and the socket dials again."""
+
+    def dial_again(self, client):
+        self.assertEqual(self.keys_of(client), [])
+        listener = self.listen()
+        attempt(client.connect, listener.getsockname())
+        await_event(client, select.POLLOUT)
+        return self.accept_from(listener)
+
+    def keys_of(self, sock):
+        """Under which the sockhash holds it."""
+        cookie, = struct.unpack("Q", sock.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8))
+        return [entry["key"] for entry in self.dump("shunt_ends")
+                if struct.pack("Q", cookie) == bytes(int(byte, 0) for byte in entry["value"])]
+
+    def undo(self, end):
+        client, server = self.open()
+        self.assertEqual(len(self.keys_of(client)), 1)
+        write(server, b"of the first")
+        end(client, server)
+        disconnect(client)
+        again = self.dial_again(client)
+        write(again, b"of the second")
+        self.assertEqual(read(client, 13), b"of the second")
+        self.converse(client, again)
+
+    def test_open(self):
+        self.undo(lambda client, server: None)
+
+    def test_that_its_peer_has_ended(self):
+        self.undo(lambda client, server: server.close())
+
+    def test_that_it_has_ended(self):
+        self.undo(lambda client, server: client.shutdown(socket.SHUT_WR))
 
 
 class EdgeReader:
