@@ -15,7 +15,7 @@ cat >"$DIR/server.js" <<-'END'
 	const fs = require('fs'), http = require('http'), path = require('path');
 	const { pipeline } = require('stream');
 	const [host, root] = process.argv.slice(2);
-	http.createServer((request, response) => {
+	http.createServer({ keepAliveTimeout: 0 }, (request, response) => {
 		const file = path.join(root, request.url);
 		if (request.method === 'PUT') {
 			pipeline(request, fs.createWriteStream(file), error => {
@@ -30,7 +30,7 @@ END
 cat >"$DIR/proxy.js" <<-'END'
 	const http = require('http'), { pipeline } = require('stream');
 	const agent = new http.Agent({ keepAlive: true });
-	http.createServer((request, response) => {
+	http.createServer({ keepAliveTimeout: 0 }, (request, response) => {
 		const { method, url: path, headers } = request;
 		const onward = http.request({ host: process.argv[2], method, path, headers, agent });
 		onward.on('response', answer => {

@@ -173,6 +173,9 @@ class Agent:
         found, = glob.glob(f"{self.pins}/v*/*/{name}")
         return found
 
+    def has_pin(self, name):
+        return bool(glob.glob(f"{self.pins}/v*/*/{name}"))
+
     def read_log(self):
         with open(self.log, encoding="utf-8") as log:
             return log.read()
