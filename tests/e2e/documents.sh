@@ -121,15 +121,22 @@ done
 [ ! -e "$DIR/bpf/shunt" ] || fail "after the last of them pins are left"
 expect "they redirected" "accepted" "$(grep -o -m 1 ^accepted "$DIR/relay.log")"
 
-# Settings that stand in the text.
-for document in README.md docs/*.md; do
-	grep -o '`[a-z_]* = [^`…]*`' "$TOP/$document" | tr -d '`' || true
+# Settings that stand in the text, which says of none what section it belongs in.
+for document in "$TOP"/README.md "$TOP"/docs/*.md; do
+	grep -o '`[a-z_]* = [^`…]*`' "$document" | tr -d '`' || true
 done | sort -u >"$DIR/settings"
+[ "$(wc -l <"$DIR/settings")" -ge 10 ] || fail "there are too few: $(cat "$DIR/settings")"
 while IFS= read -r setting; do
-	printf '%s\n' 'cgroups = /a' 'sidecar_uids = 1' 'tcp_redirect = 127.0.0.1:1' |
-		grep -v "^${setting%% *} " | sed "1i [mesh a]" >"$DIR/setting.ini"
-	echo "$setting" >>"$DIR/setting.ini"
-	said=$("$BUILD/agent/shuntd" -c "$DIR/setting.ini" --check 2>&1) ||
-		fail "'$setting' in the documents: $said"
-	echo "ok: $setting"
-done < <(grep -v '^log_level\|^fallback' "$DIR/settings")
+	mesh=$(printf '%s\n' 'cgroups = /a' 'sidecar_uids = 1' 'tcp_redirect = 127.0.0.1:1' |
+		grep -v "^${setting%% *} ")
+	for section in '[mesh b]' '[agent]' '[limits]'; do
+		{
+			printf '%s\n' "$section" "$setting"
+			[ "$section" = '[mesh b]' ] || echo '[mesh a]'
+			echo "$mesh"
+		} >"$DIR/setting.ini"
+		said=$("$BUILD/agent/shuntd" -c "$DIR/setting.ini" --check 2>&1) && continue 2
+	done
+	fail "'$setting' in the documents: $said"
+done <"$DIR/settings"
+echo "ok: settings"
