@@ -419,7 +419,8 @@ class Memory(FaultCase):
                 self.agent.ask("status")
                 return True
             return self.agent.process.poll() is not None
-        wait_until(is_decided, "it is ready, or has ended")
+        # The verifier takes its time for a program that is too much for it.
+        wait_until(is_decided, "it is ready, or has ended", 4 * DEADLINE)
         if self.agent.process.poll() is None:
             self.assert_redirects()
             self.agent.detach()
