@@ -20,12 +20,17 @@ static __always_inline bool reads_is_stranded(struct tcp_sock *me)
 	       tcp_queue_empty(me) && settle_unread(me);
 }
 
+static __always_inline void reads_tell(void)
+{
+	pair_event(SHUNT_EVENT_WALK, bpf_get_current_pid_tgid() >> 32, 0);
+}
+
 SEC("tp_btf/sock_recv_length")
 int BPF_PROG(shunt_reads, struct sock *sk, int length, int flags)
 {
 	struct tcp_sock *me;
-	__u32 pid = bpf_get_current_pid_tgid() >> 32, kick;
 	struct pair_view view;
+	__u32 kick;
 
 	if (sk->__sk_common.skc_state == 0 || !sk->sk_user_data || sk->sk_protocol != IPPROTO_TCP)
 		return 0;
@@ -33,7 +38,7 @@ int BPF_PROG(shunt_reads, struct sock *sk, int length, int flags)
 	if (!me)
 		return 0;
 	if (reads_is_stranded(me)) {
-		pair_event(SHUNT_EVENT_WALK, pid, 0);
+		reads_tell();
 		return 0;
 	}
 	if (!pair_find_unlocked(me, &view))
@@ -45,6 +50,6 @@ int BPF_PROG(shunt_reads, struct sock *sk, int length, int flags)
 	if (pair_set(view.pair, kick) & kick)
 		return 0;
 	count(SHUNT_COUNTER_splice_drained);
-	pair_event(SHUNT_EVENT_WALK, pid, 0);
+	reads_tell();
 	return 0;
 }
