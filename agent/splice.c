@@ -479,8 +479,9 @@ static int splice_keep_programs(struct splice *splice, const struct config *conf
 
 int splice_apply(struct splice *splice, const struct config *config, const char *cgroup_root)
 {
-	/* An agent before this one may have left readers, whether it still spliced or not. */
-	bool spliced = splice->control->splice || !splice->config;
+	/* Some may have to be taken out. An agent before this one may have left readers, whether it
+	 * still spliced or not. */
+	bool leftovers = splice->control->splice || !splice->config;
 	int r;
 
 	splice->config = config;
@@ -499,7 +500,7 @@ int splice_apply(struct splice *splice, const struct config *config, const char 
 	 * may be another version's. */
 	splice->control->discover = !loader_drains(splice->loader);
 	splice->later_ms = SPLICE_LATER_MS;
-	splice->wants_later |= spliced || splice->control->splice;
+	splice->wants_later |= leftovers || splice->control->splice;
 	splice_schedule(splice);
 	return 0;
 }

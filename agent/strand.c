@@ -35,13 +35,10 @@ static struct shunt_end_key strand_turn(const struct shunt_end_key *end)
 }
 
 /* Is it in the sockhash? Which end it is was guessed. */
-static bool strand_is_member(const struct maps *maps, int fd, struct shunt_end_key *end)
+static bool strand_is_member(const struct maps *maps, uint64_t cookie, struct shunt_end_key *end)
 {
-	uint64_t cookie, member;
-	socklen_t size = sizeof(cookie);
+	uint64_t member;
 
-	if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size))
-		return false;
 	for (int i = 0; i < SHUNT_ENDS; i++) {
 		if (!maps_get_end(maps, end, &member) && member == cookie)
 			return true;
@@ -54,13 +51,18 @@ int strand_visit(const struct maps *maps, const struct shunt_stop *stop, bool *r
 {
 	_cleanup_close_ int fd = process_borrow(stop->thread, stop->fd);
 	struct shunt_end_key end = stop->end;
+	uint64_t cookie;
+	socklen_t size = sizeof(cookie);
 	bool member;
 	int r = 0;
 
 	*ret_waits = false;
 	if (fd < 0)
 		return fd;
-	member = strand_is_member(maps, fd, &end);
+	/* The number may have been given to what is no socket. */
+	if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &size))
+		return -ENOENT;
+	member = strand_is_member(maps, cookie, &end);
 	if (stop->what == SHUNT_WALK_BEHIND) {
 		*ret_waits = member;
 		return 0;

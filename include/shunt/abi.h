@@ -571,7 +571,7 @@ enum shunt_event_kind {
 	SHUNT_EVENT_WALK,     /* pass by the sockets of .pid: one is to be taken out or kicked */
 	SHUNT_EVENT_SPILLED,  /* watch readers until .spilled of shunt_control is 0 again: .pid */
 	SHUNT_EVENT_LEFT,     /* a pair left, and may alternate again one day: .pid */
-	SHUNT_EVENT_STRANDED, /* a connection is over, its reader has bytes in both queues: .pid */
+	SHUNT_EVENT_STRANDED, /* over, with spliced bytes before TCP's, or yet to come: .pid */
 	SHUNT_EVENT_AWAKE,    /* an end that was ASLEEP sends */
 	SHUNT_EVENT_OPENED,   /* pairs begin that may be let in one day */
 };

@@ -873,16 +873,22 @@ class Spill(SpliceCase):
         with self.moving(splice_drained=1, splice_kicked=1):
             reader.read_until(sent)
 
-    def spill_and_end(self, habit, before=lambda: None, after=lambda: None):
-        """What is read then is read of a connection that is over. To be done around its end."""
+    def strand(self, before=lambda: None, chunk=4096):
+        """A reader of a connection that is over, and how many bytes it has unread, the last of them
+        by TCP. To be done before its end."""
         client, server = self.open()
-        reader = EdgeReader(self, server, habit)
         server.shutdown(socket.SHUT_WR)
         self.assertEqual(read(client, 1), b"")
-        sent = self.spill(client, 4096)
+        sent = self.spill(client, chunk)
         before()
         client.close()
         wait_until(lambda: state(server) == "CLOSE", "both ends are over")
+        return server, sent
+
+    def read_stranded(self, habit, before=lambda: None, after=lambda: None):
+        """To be done around the end of the connection."""
+        server, sent = self.strand(before)
+        reader = EdgeReader(self, server, habit)
         after()
         reader.read_until(sent)
         self.assertEqual(read(server, 1), b"")
@@ -890,17 +896,12 @@ class Spill(SpliceCase):
     def test_reader_of_a_connection_that_is_over(self):
         for habit in self.HABITS:
             with self.subTest(habit=habit):
-                self.spill_and_end(habit)
+                self.read_stranded(habit)
 
     def test_reader_of_a_connection_that_is_over_elsewhere(self):
         """Who is known for the socket does not have it any more."""
-        client, server = self.open()
+        server, sent = self.strand()
         reader = EdgeReader(self, server, "FIONREAD")
-        server.shutdown(socket.SHUT_WR)
-        self.assertEqual(read(client, 1), b"")
-        sent = self.spill(client, 4096)
-        client.close()
-        wait_until(lambda: state(server) == "CLOSE", "both ends are over")
         begin, begun = map(self.keep, socket.socketpair())
 
         def read_all():
@@ -916,29 +917,17 @@ class Spill(SpliceCase):
 
     def test_readers_that_close_with_bytes_unread(self):
         """None is waited for any more: what watches them costs every recv() of the host."""
-        pairs = [self.open() for _ in range(5)]
-        for client, server in pairs:
-            server.shutdown(socket.SHUT_WR)
-            self.assertEqual(read(client, 1), b"")
-            self.spill(client, 4096)
-            client.close()
-            wait_until(lambda: state(server) == "CLOSE", "both ends are over")
+        readers = [self.strand()[0] for _ in range(5)]
         self.agent.ask("status")
         self.assertTrue(self.readers_are_watched())
-        for _, server in pairs:
+        for server in readers:
             server.close()
         wait_until(lambda: not self.readers_are_watched(), "nobody is watched")
 
     def test_reader_that_is_taken_out_by_an_agent_that_is_killed_then(self):
         """The next one tells it."""
-        client, server = self.open()
+        server, sent = self.strand(self.kill_agent, 3000)
         reader = EdgeReader(self, server, "short read")
-        server.shutdown(socket.SHUT_WR)
-        self.assertEqual(read(client, 1), b"")
-        sent = self.spill(client)
-        self.kill_agent()
-        client.close()
-        wait_until(lambda: state(server) == "CLOSE", "both ends are over")
         with self.assertRaisesRegex(AssertionError, "asleep"):
             reader.read_until(sent, 0.1)
         for entry in self.dump("shunt_ends"):
@@ -954,16 +943,11 @@ class Spill(SpliceCase):
             self.agent.stop()
             self.agent.start()
         self.addCleanup(self.agent.reload, **self.mesh)
-        self.spill_and_end("FIONREAD", after=restart)
+        self.read_stranded("FIONREAD", after=restart)
 
     def test_reader_of_a_connection_that_is_over_at_a_detach(self):
         """It keeps its bytes, and the operator is told that something stays."""
-        client, server = self.open()
-        server.shutdown(socket.SHUT_WR)
-        self.assertEqual(read(client, 1), b"")
-        sent = self.spill(client, 4096)
-        client.close()
-        wait_until(lambda: state(server) == "CLOSE", "both ends are over")
+        server, sent = self.strand()
         self.addCleanup(self.agent.start)
         self.agent.detach()
         self.assertIn("1 sockets have spliced bytes", self.agent.read_log())
@@ -986,7 +970,7 @@ class Spill(SpliceCase):
                     before = tries()
                     wait_until(lambda: tries() > before + 2, "it is tried again and again")
                     stack.close()
-                self.spill_and_end(habit, begin, end)
+                self.read_stranded(habit, begin, end)
 
     @contextlib.contextmanager
     def reading(self, sock, page, size):
@@ -1006,12 +990,7 @@ class Spill(SpliceCase):
 
     def test_reader_that_has_its_lock(self):
         """The agent does not wait for it, and does not forget it."""
-        client, server = self.open()
-        server.shutdown(socket.SHUT_WR)
-        self.assertEqual(read(client, 1), b"")
-        sent = self.spill(client, 4096)
-        client.close()
-        wait_until(lambda: state(server) == "CLOSE", "both ends are over")
+        server, sent = self.strand()
         page = MissingPage(self)
         with self.reading(server, page, page.SIZE):
             trace = Trace(self.agent, f"{self.world.directory}/trace")
@@ -1077,7 +1056,7 @@ class Spill(SpliceCase):
 
     def test_reader_of_a_connection_that_ends_without_an_agent(self):
         """The next one cares for it."""
-        self.spill_and_end("FIONREAD", self.kill_agent, self.agent.start)
+        self.read_stranded("FIONREAD", self.kill_agent, self.agent.start)
 
     def replace_agent(self):
         """One that has heard of all so far, and is killed."""
@@ -1089,7 +1068,7 @@ class Spill(SpliceCase):
     def test_reader_that_the_agent_is_told_of_and_killed(self):
         for habit in self.HABITS:
             with self.subTest(habit=habit):
-                self.spill_and_end(habit, after=self.replace_agent)
+                self.read_stranded(habit, after=self.replace_agent)
 
     def test_reader_that_is_through_when_its_connection_ends(self):
         """What waits at the end went by TCP alone: it is as if nothing had been spliced."""
