@@ -60,10 +60,18 @@ guards=(
 	sockops.bpf.c
 	s/keepalive_start\(ctx, \&view, tp\);/;/
 	kernel splice Spill.test_short_reads_without_an_agent"
-	"over: a connection may end before its reader has read
-	close.bpf.h
-	s/close_strand\(\&view, tp\);/;/
+	"stranded: the walk finds who reads a connection that is over
+	walk.bpf.c
+	s/walk_strand\(\&at, control\);/;/
 	kernel splice Spill.test_reader_of_a_connection_that_is_over"
+	"end: a send() may be under way when another thread ends the direction
+	close.bpf.h
+	s/tcp_users\(tcp_at\(view->peer->sock\)\) > SETTLE_IDLE/false/
+	kernel splice Spill.test_end_while_another_thread_sends"
+	"undone: a connection that is undone takes its bytes along
+	close.bpf.h
+	s/if \(close_is_undone\(tp, state\)\)/if (false)/
+	kernel splice Undone"
 	"established: nothing is sent after the own shutdown
 	splice.bpf.c
 	s/state != BPF_TCP_ESTABLISHED \&\& /false \&\& &/
