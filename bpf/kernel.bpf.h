@@ -62,9 +62,22 @@ struct inode {
 	struct super_block *i_sb;
 };
 
+struct rb_root {
+	struct rb_node *rb_node;
+};
+
+struct rb_root_cached {
+	struct rb_root rb_root;
+};
+
+struct address_space {
+	struct rb_root_cached i_mmap;
+};
+
 struct file {
 	unsigned int f_flags;
 	struct inode *f_inode;
+	struct address_space *f_mapping;
 };
 
 struct socket {
@@ -93,6 +106,7 @@ struct sock {
 	int sk_sndbuf;
 	int sk_rcvlowat;
 	int sk_err;
+	int sk_peek_off;
 	__u32 sk_max_ack_backlog;
 	__u32 sk_tsflags;
 	__u16 sk_protocol;

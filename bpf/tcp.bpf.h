@@ -77,6 +77,15 @@ static __always_inline bool tcp_blocking(struct tcp_sock *tp)
 	return file && !(file->f_flags & TCP_O_NONBLOCK);
 }
 
+/* Has its program mapped it, as it does before TCP_ZEROCOPY_RECEIVE? */
+static __always_inline bool tcp_mapped(struct tcp_sock *tp)
+{
+	struct socket *socket = tcp_sk(tp)->sk_socket;
+	struct file *file = socket ? socket->file : NULL;
+
+	return file && file->f_mapping->i_mmap.rb_root.rb_node;
+}
+
 /* Has its program closed it? Not so one that waits to be accepted. */
 static __always_inline bool tcp_orphan(struct tcp_sock *tp)
 {
@@ -121,7 +130,7 @@ static __always_inline __u32 tcp_veto(struct tcp_sock *tp)
 
 	if (tcp_blocking(tp))
 		return SHUNT_REASON_blocking;
-	if (flags & 1ul << bpf_core_enum_value(enum sock_flags, SOCK_ZEROCOPY))
+	if (flags & 1ul << bpf_core_enum_value(enum sock_flags, SOCK_ZEROCOPY) || tcp_mapped(tp))
 		return SHUNT_REASON_zerocopy;
 	if (flags & 1ul << bpf_core_enum_value(enum sock_flags, SOCK_URGINLINE))
 		return SHUNT_REASON_urgent;
@@ -130,7 +139,7 @@ static __always_inline __u32 tcp_veto(struct tcp_sock *tp)
 	if (((struct inet_connection_sock *)tp)->icsk_ulp_ops)
 		return SHUNT_REASON_ulp;
 	if (flags & 1ul << bpf_core_enum_value(enum sock_flags, SOCK_RCVTSTAMP) || sk->sk_tsflags ||
-	    BPF_CORE_READ_BITFIELD(tp, recvmsg_inq))
+	    BPF_CORE_READ_BITFIELD(tp, recvmsg_inq) || sk->sk_peek_off >= 0)
 		return SHUNT_REASON_stamps;
 	if (BPF_CORE_READ_BITFIELD(tp, repair))
 		return SHUNT_REASON_repair;

@@ -231,11 +231,11 @@ enum shunt_outcome {
 	X(unknown_program, "nobody has looked yet at the program that listens")             \
 	X(never, "splice_never names one of its programs")                                  \
 	X(splices, "one of its programs reads by splice(2)")                                \
-	X(zerocopy, "SO_ZEROCOPY is set: completions would be missing")                     \
+	X(zerocopy, "SO_ZEROCOPY is set, or it is mapped: TCP_ZEROCOPY_RECEIVE")            \
 	X(lowat, "SO_RCVLOWAT is above 1: poll would not heed it")                          \
 	X(ulp, "TCP_ULP is set (kTLS)")                                                     \
 	X(urgent, "urgent data was sent, or SO_OOBINLINE is set")                           \
-	X(stamps, "it asks for timestamps or TCP_INQ, which spliced bytes do not have")     \
+	X(stamps, "timestamps, TCP_INQ or SO_PEEK_OFF, which spliced bytes do not have")    \
 	X(repair, "TCP_REPAIR is on")                                                       \
 	X(closing, "it is being closed")                                                    \
 	X(stream, "it streams: TCP coalesces, and is faster")                               \

@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import mmap
 import os
 import random
 import select
@@ -170,6 +171,21 @@ def readable(sock, expected):
     with contextlib.suppress(AssertionError):
         wait_until(lambda: queue(sock, termios.FIONREAD) == expected, "all has arrived", SOON)
     return queue(sock, termios.FIONREAD)
+
+
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *3 * [ctypes.c_int], ctypes.c_long]
+
+
+@contextlib.contextmanager
+def mapped(sock, size):
+    """Where what it receives is to appear: for TCP_ZEROCOPY_RECEIVE."""
+    address = libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, sock.fileno(), 0)
+    check(-1 if address == ctypes.c_void_p(-1).value else 0)
+    try:
+        yield address
+    finally:
+        check(libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(size)))
 
 
 def is_asleep(task):

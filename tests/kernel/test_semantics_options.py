@@ -2,21 +2,24 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Options and flags of TCP sockets do what they do on TCP, whenever they are set."""
 import contextlib
+import ctypes
+import errno
 import select
 import socket
 import struct
 import time
 
 from case import SOON, attempt, main
-from sandbox import wait_until
+from sandbox import check, libc, wait_until
 from semantics import SETTLE, SOL_TCP, Semantics, await_event, await_events, elapsed_at_least, \
-    fill, pattern, poll, queue, raw_recv, read, read_pattern, readable, recv, send, set_option, \
+    fill, mapped, pattern, poll, queue, raw_recv, read, read_pattern, readable, recv, send, set_option, \
     state, write
 
 TCP_REPAIR, TCP_REPAIR_OFF, TCP_REPAIR_OFF_NO_WP = 19, 0, -1
 TCP_INQ = TCP_CM_INQ = 36
 SO_TIMESTAMPNS = SCM_TIMESTAMPNS = 35
-SO_ZEROCOPY = 60
+SO_PEEK_OFF, SO_ZEROCOPY = 42, 60
+TCP_ZEROCOPY_RECEIVE = 35
 MSG_ZEROCOPY = 0x4000000
 ERROR_QUEUE = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}
 ORIGIN_ZEROCOPY = 5
@@ -271,6 +274,45 @@ class Told(Semantics):
         self.compare(scenario, [(4, b"queuedmore"), True, True],
                      or_else=[(4, b"queuedmore"), False, True])
 
+    def test_zerocopy_of_a_reader(self):
+        """Which maps what it can, and reads what it is told to; nothing is left where it cannot be
+        had."""
+        total = 1 << 16
+
+        def scenario(link):
+            with mapped(link.server, total) as address:
+                yield say(link)
+                for offset in range(0, total, 1 << 14):
+                    write(link.client, pattern(1 << 14, offset))
+                yield read_mapped(link.server, address, total)
+        self.compare(scenario, [SAID, "right"], spliced=None)
+
+    def test_peek_offset(self):
+        """Each look goes on where the last one ended, and who reads is not looked past."""
+        def scenario(link):
+            yield say(link)
+            for sock in link.client, link.server:
+                yield set_option(sock, socket.SOL_SOCKET, SO_PEEK_OFF, 0)
+            for one, other in (link.client, link.server), (link.server, link.client):
+                write(one, b"0123456789")
+                yield readable(other, 10)
+                yield [recv(other, 4, socket.MSG_PEEK) for _ in range(4)]
+                yield recv(other, 3), other.getsockopt(socket.SOL_SOCKET, SO_PEEK_OFF)
+                yield recv(other)
+        if (lacking := self.try_peek_offset()):
+            self.kernel_lacks("SO_PEEK_OFF of TCP", lacking, errno.EOPNOTSUPP)
+        looks = [b"0123", b"4567", b"89", "EAGAIN"]
+        self.compare(scenario, [SAID, None, None] + 2 * [10, looks, (b"012", 7), b"3456789"],
+                     spliced=None)
+
+    def try_peek_offset(self):
+        with socket.socket() as sock:
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, SO_PEEK_OFF, 0)
+            except OSError as error:
+                return error
+        return None
+
     def test_states(self):
         def scenario(link):
             yield state(link.client), state(link.server), state(link.listener)
@@ -354,6 +396,24 @@ class Alive(Semantics):
 def segments(sock):
     """How many have come in: tcpi_segs_in."""
     return struct.unpack_from("=I", sock.getsockopt(SOL_TCP, socket.TCP_INFO, 144), 140)[0]
+
+
+def read_mapped(sock, address, size):
+    """Whether this is what comes next, taken as TCP_ZEROCOPY_RECEIVE says."""
+    offset = 0
+    while offset < size:
+        await_event(sock, select.POLLIN)
+        answer = ctypes.create_string_buffer(struct.pack("=QII", address, size - offset, 0), 16)
+        check(libc.getsockopt(sock.fileno(), SOL_TCP, TCP_ZEROCOPY_RECEIVE, answer,
+                              ctypes.byref(ctypes.c_uint(16))))
+        length, left = struct.unpack_from("=II", answer, 8)
+        part = ctypes.string_at(address, length) + (sock.recv(left) if left else b"")
+        if not part:
+            return f"ready at {offset}, and there is nothing"
+        if part != pattern(len(part), offset):
+            return f"wrong at {offset}"
+        offset += len(part)
+    return "right"
 
 
 def now():

@@ -21,13 +21,13 @@ import threading
 
 from case import FAR4, FAR6, POD4, SOON, attempt, disconnect, injected, main
 from sandbox import DEADLINE, Place, check, libc, wait_until
-from semantics import RESET, SIOCOUTQ, await_event, fill, pattern, poll, queue, read, read_pattern, send, \
-    state, write
+from semantics import RESET, SIOCOUTQ, await_event, fill, mapped, pattern, poll, queue, read, \
+    read_pattern, send, state, write
 from splice_case import DIRECT, SpliceCase
 from test_idle import Trace
 
 SOL_TCP = socket.IPPROTO_TCP
-SO_TIMESTAMP, SO_TIMESTAMPING, SO_ZEROCOPY = 29, 37, 60
+SO_TIMESTAMP, SO_TIMESTAMPING, SO_PEEK_OFF, SO_ZEROCOPY = 29, 37, 42, 60
 SO_COOKIE = 57
 TCP_REPAIR, TCP_ULP, TCP_INQ = 19, 31, 36
 IPPROTO_MPTCP = 262
@@ -256,6 +256,28 @@ class OptOuts(SpliceCase):
 
     def test_inq(self):
         self.assert_leaves("stamps", SOL_TCP, TCP_INQ, 1)
+
+    def test_peek_offset(self):
+        with self.connection() as (client, _):
+            try:
+                client.setsockopt(socket.SOL_SOCKET, SO_PEEK_OFF, 0)
+            except OSError as error:
+                self.kernel_lacks("SO_PEEK_OFF of TCP", error, errno.EOPNOTSUPP)
+        self.assert_leaves("stamps", socket.SOL_SOCKET, SO_PEEK_OFF, 0)
+
+    def test_zerocopy_of_a_reader(self):
+        """It maps its socket first; and may be spliced again when it has done with that."""
+        for which in range(2):
+            with self.subTest(which=which):
+                client, server = ends = self.open()
+                with mapped(ends[which], mmap.PAGESIZE):
+                    with self.moving(splice_plain_zerocopy=1, splice_taken_out=2):
+                        self.converse(client, server)
+                        wait_until(lambda: self.members() == 0, "both ends are out")
+                    self.assert_plain(client, server)
+                self.converse_until(client, server, lambda: self.members() == 2, "it is let in")
+                client.close()
+                server.close()
 
     def test_tls(self):
         with self.connection() as (client, _):
