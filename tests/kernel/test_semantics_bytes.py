@@ -156,6 +156,16 @@ class Writing(Semantics):
             yield read(link.server, 21008) == b"".join(texts)
         self.compare(scenario, [4, [1, 1000, 20000, 7], True])
 
+    def test_ancillary_data(self):
+        """The documented difference: nobody looks at what goes with bytes that are spliced."""
+        def scenario(link):
+            unknown = 999
+            yield link.client.sendmsg([b"ab"], [(socket.SOL_TCP, unknown, b"data")])
+            yield attempt(link.client.sendmsg, [b"cd"], [(socket.SOL_SOCKET, unknown, b"data")])
+            write(link.client, b"ef")
+            yield read(link.server, 4)
+        self.compare(scenario, [2, "EINVAL", b"abef"], or_else=[2, 2, b"abcd"])
+
     def test_send_without_bytes(self):
         def scenario(link):
             yield send(link.client, b""), poll(link.server), recv(link.server)
@@ -249,6 +259,15 @@ class Reading(Semantics):
             yield recv(link.server), recv(link.server)
         rest = (b"keep that", "EAGAIN")
         self.compare(scenario, [11, b"-" * 11, rest], or_else=[11, b"drop this, ", rest])
+
+    def test_trunc_without_a_buffer(self):
+        """The documented difference: what cannot be copied is not dropped."""
+        def scenario(link):
+            write(link.client, b"drop this, keep that")
+            readable(link.server, 20)
+            yield raw("recv", link.server.fileno(), None, 11, socket.MSG_TRUNC)
+            yield recv(link.server)
+        self.compare(scenario, [11, b"keep that"], or_else=["EFAULT", b"drop this, keep that"])
 
     def test_waitall(self):
         """Of a socket that does not block, it takes what there is."""

@@ -17,7 +17,7 @@ from semantics import PATTERN, Semantics, await_events, fill, in_short, pattern,
 
 SETUP, ENTER = 425, 426  # system calls, on every architecture
 SQES = 0x10000000  # offset of the mapping
-POLL_ADD, SEND, RECV = 6, 26, 27
+POLL_ADD, SEND, RECV, SEND_ZC = 6, 26, 27, 47
 LINK = 1 << 2  # flag: the next begins when this one is done
 ENTRIES = 8
 
@@ -94,8 +94,8 @@ class Ring:
         self.buffers.append(buffer)
         return buffer
 
-    def send(self, sock, data, flags=0):
-        self.add(SEND, sock, ctypes.addressof(self.buffer(data)), len(data), flags)
+    def send(self, sock, data, flags=0, code=SEND):
+        self.add(code, sock, ctypes.addressof(self.buffer(data)), len(data), flags)
 
     def recv(self, sock, size, flags=0, link=0):
         buffer = self.buffer(bytes(size))
@@ -200,6 +200,17 @@ class Uring(Semantics):
             ring.send(link.client, b"on")
             yield ring.wait(), read(link.server, 2)
         self.compare(scenario, [("right", [select.POLLOUT]), ([2], b"on")])
+
+    def test_zerocopy(self):
+        """The documented difference: it is refused to a socket that dialled. The second result is
+        that the buffer is given back."""
+        def scenario(link):
+            ring = self.ring(link)
+            ring.send(link.client, b"hello", code=SEND_ZC)
+            yield ring.wait(2)
+            write(link.client, b" and on")
+            yield read(link.server, 7)
+        self.compare(scenario, [[5, 0], b"hello a"], or_else=[["ENOTSUP", 0], b" and on"])
 
     def test_sockets_that_block(self):
         """For these io_uring itself waits."""
