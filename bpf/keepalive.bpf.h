@@ -10,6 +10,34 @@
 #include "pair.bpf.h"
 #include "socket.bpf.h"
 
+/* What it is set to, in seconds; and as many probes without an answer as there can be, for a reader
+ * that waits is not to lose its connection by them. */
+#define KEEPALIVE_LENT	1
+#define KEEPALIVE_COUNT 127
+
+/* Lends an option; what it was, or 0. */
+static __always_inline int keepalive_lend(struct bpf_sock_ops *ctx, int option, int value)
+{
+	int before = 0;
+
+	bpf_getsockopt(ctx, SOL_TCP, option, &before, sizeof(before));
+	bpf_setsockopt(ctx, SOL_TCP, option, &value, sizeof(value));
+	return before;
+}
+
+/* Puts an option back, unless the program has set it meanwhile. Returns whether it has. */
+static __always_inline bool keepalive_put_back(struct bpf_sock_ops *ctx, int option, int lent,
+					       int before)
+{
+	int now = lent;
+
+	bpf_getsockopt(ctx, SOL_TCP, option, &now, sizeof(now));
+	if (now != lent)
+		return true;
+	bpf_setsockopt(ctx, SOL_TCP, option, &before, sizeof(before));
+	return false;
+}
+
 /*
  * A reader that spliced bytes and then bytes of TCP wait for hears of both at once, and may stop at
  * the boundary. The agent sees it come there and kicks it; without an agent this does: TCP's own
@@ -26,10 +54,9 @@ static __always_inline void keepalive_start(struct bpf_sock_ops *ctx, const stru
 	    tcp_sk(tp)->__sk_common.skc_flags &
 		    1ul << bpf_core_enum_value(enum sock_flags, SOCK_KEEPOPEN))
 		return;
-	bpf_getsockopt(ctx, SOL_TCP, TCP_KEEPIDLE, &view->me->keep_idle, sizeof(int));
-	bpf_getsockopt(ctx, SOL_TCP, TCP_KEEPINTVL, &view->me->keep_interval, sizeof(int));
-	bpf_setsockopt(ctx, SOL_TCP, TCP_KEEPIDLE, &on, sizeof(on));
-	bpf_setsockopt(ctx, SOL_TCP, TCP_KEEPINTVL, &on, sizeof(on));
+	view->me->keep_idle = keepalive_lend(ctx, TCP_KEEPIDLE, KEEPALIVE_LENT);
+	view->me->keep_interval = keepalive_lend(ctx, TCP_KEEPINTVL, KEEPALIVE_LENT);
+	view->me->keep_count = keepalive_lend(ctx, TCP_KEEPCNT, KEEPALIVE_COUNT);
 	if (!bpf_setsockopt(ctx, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)))
 		pair_set(view->pair, probed);
 }
@@ -37,11 +64,16 @@ static __always_inline void keepalive_start(struct bpf_sock_ops *ctx, const stru
 static __always_inline void keepalive_stop(struct bpf_sock_ops *ctx, const struct pair_view *view)
 {
 	__u32 probed = SHUNT_PAIR_PROBED << view->end;
+	struct shunt_end *me = view->me;
+	bool changed;
 	int off = 0;
 
 	if (!(pair_clear(view->pair, probed) & probed))
 		return;
-	bpf_setsockopt(ctx, SOL_SOCKET, SO_KEEPALIVE, &off, sizeof(off));
-	bpf_setsockopt(ctx, SOL_TCP, TCP_KEEPIDLE, &view->me->keep_idle, sizeof(int));
-	bpf_setsockopt(ctx, SOL_TCP, TCP_KEEPINTVL, &view->me->keep_interval, sizeof(int));
+	changed = keepalive_put_back(ctx, TCP_KEEPIDLE, KEEPALIVE_LENT, me->keep_idle);
+	changed |= keepalive_put_back(ctx, TCP_KEEPINTVL, KEEPALIVE_LENT, me->keep_interval);
+	changed |= keepalive_put_back(ctx, TCP_KEEPCNT, KEEPALIVE_COUNT, me->keep_count);
+	/* Who sets these wants it on. */
+	if (!changed)
+		bpf_setsockopt(ctx, SOL_SOCKET, SO_KEEPALIVE, &off, sizeof(off));
 }

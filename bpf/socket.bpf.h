@@ -23,6 +23,7 @@
 
 #define TCP_KEEPIDLE		  4
 #define TCP_KEEPINTVL		  5
+#define TCP_KEEPCNT		  6
 #define TCP_BPF_SOCK_OPS_CB_FLAGS 1008 /* <linux/bpf.h> of newer kernels */
 
 /* The kernel copies no more than a page of the value to the program and back. Above that it may

@@ -403,7 +403,8 @@ struct shunt_end {
 	__u32 checked;	    /* generation of shunt_control for which it may be spliced */
 	__u32 delta_out;    /* .seen_out less what it was when the walk passed by before */
 	__u32 keep_idle;    /* what the program has set, while .flags says PROBED; in s */
-	__u32 keep_interval;
+	__u16 keep_interval;
+	__u16 keep_count;
 	__u32 backlog; /* messages spliced since its peer's queue was seen empty */
 	__u32 walked;  /* by the walk with this number; and more, see walk.bpf.c */
 	__u64 run_bytes;

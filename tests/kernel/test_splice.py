@@ -1138,6 +1138,41 @@ class Spill(SpliceCase):
         self.converse(client, server)
 
 
+class KeepAlive(SpliceCase):
+    """The timer of a reader at the boundary is lent, and given back."""
+
+    LENT = [1, 1, 1, 127]  # as settings_of() has them
+
+    def settings_of(self, sock):
+        options = socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT
+        return ([sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)]
+                + [sock.getsockopt(SOL_TCP, option) for option in options])
+
+    def borrow(self, meanwhile=lambda server: None):
+        """What it is set to before, and after."""
+        client, server = self.open()
+        before = self.settings_of(server)
+        sent = self.spill(client)
+        wait_until(lambda: self.settings_of(server) == self.LENT, "it is lent")
+        meanwhile(server)
+        lent = self.settings_of(server)
+        self.assertEqual(read_pattern(server, sent), "right")
+        wait_until(lambda: self.settings_of(server) != lent, "it is given back")
+        return before, self.settings_of(server)
+
+    def test_untouched(self):
+        before, after = self.borrow()
+        self.assertEqual(before[0], 0)
+        self.assertEqual(after, before)
+
+    def test_set_meanwhile(self):
+        def enable(server):
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            server.setsockopt(SOL_TCP, socket.TCP_KEEPIDLE, 77)
+        before, after = self.borrow(enable)
+        self.assertEqual(after, [1, 77] + before[2:])
+
+
 class Handshakes(SpliceCase):
     def test_syn_cookies(self):
         before = self.world.app.netns.sysctl("ipv4/tcp_syncookies", 2)
