@@ -379,6 +379,19 @@ class Alive(Semantics):
         self.compare(scenario, [SAID, 1, ("IN|OUT|ERR|HUP|RDHUP", "ETIMEDOUT", b""), "EPIPE"],
                      spliced=None)
 
+    def test_link_that_is_down(self):
+        """The documented difference: what is spliced comes all the same. What TCP has is not
+        lost."""
+        def scenario(link):
+            self.world.app.netns.ip("link set lo down")
+            try:
+                write(link.client, b"word")
+                yield readable(link.server, 4)
+            finally:
+                self.world.app.netns.ip("link set lo up")
+            yield read(link.server, 4), say(link)
+        self.compare(scenario, [0, (b"word", SAID)], or_else=[4, (b"word", SAID)])
+
     def test_user_timeout_of_a_peer_that_is_there(self):
         """Neither is a reader that does not read taken for one that is gone, nor silence."""
         def scenario(link):

@@ -31,6 +31,7 @@ SO_TIMESTAMP, SO_TIMESTAMPING, SO_PEEK_OFF, SO_ZEROCOPY = 29, 37, 42, 60
 SO_COOKIE = 57
 TCP_REPAIR, TCP_ULP, TCP_INQ = 19, 31, 36
 IPPROTO_MPTCP = 262
+IPV6_ADDRFORM = 1
 EDGES = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 AGENTLESS = 15  # seconds: keep-alive's timer kicks after one; without it nothing would
 
@@ -50,6 +51,17 @@ class Families(SpliceCase):
 
     def test_mapped_client_of_a_dual_stack_listener(self):
         self.open("::", "::ffff:127.0.0.1")
+
+
+    def test_mapped_client_that_would_be_ipv4(self):
+        """The documented difference: the kernel does not take it for an IPv6 socket."""
+        def ask(place):
+            client, server = self.pair("127.0.0.1", "::ffff:127.0.0.1", at=place, by=place)
+            self.converse(client, server)
+            return attempt(client.setsockopt, socket.IPPROTO_IPV6, IPV6_ADDRFORM, socket.AF_INET)
+        self.assertIsNone(ask(self.world.outside))
+        with self.spliced():
+            self.assertEqual(ask(self.world.app), "EBUSY")
 
 
 class Namespaces(SpliceCase):
