@@ -12,8 +12,8 @@ import time
 from case import SOON, attempt, main
 from sandbox import check, libc, wait_until
 from semantics import SETTLE, SOL_TCP, Semantics, await_event, await_events, elapsed_at_least, \
-    fill, mapped, pattern, poll, queue, raw_recv, read, read_pattern, readable, recv, send, set_option, \
-    state, write
+    fill, mapped, pattern, poll, queue, raw_recv, read, read_pattern, readable, recv, send, \
+    set_option, state, write
 
 TCP_REPAIR, TCP_REPAIR_OFF, TCP_REPAIR_OFF_NO_WP = 19, 0, -1
 TCP_INQ = TCP_CM_INQ = 36
