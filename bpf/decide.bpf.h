@@ -19,6 +19,7 @@ struct decide_query {
 	__u32 gid;
 	__u32 device;	      /* that the socket is bound to, 0: none */
 	bool source_loopback; /* the socket is bound to a loopback address */
+	bool connected;	      /* the socket is, to the destination: what that decided stands */
 };
 
 /* Does an entry of this kind hold the address? @asker is what was given to decide(). */
@@ -142,7 +143,7 @@ static __always_inline enum shunt_outcome decide(void *asker, __u32 slot,
 	target = decide_target(mesh, query);
 	if (!target)
 		return SHUNT_OUTCOME_no_address;
-	if (endpoint_equal(target, &query->destination))
+	if (query->connected || endpoint_equal(target, &query->destination))
 		return SHUNT_OUTCOME_already;
 	if (!decide_listening(asker, target, query->protocol))
 		return mesh->flags & SHUNT_MESH_DOWN_BYPASS ? SHUNT_OUTCOME_bypassed_sidecar_down

@@ -69,6 +69,29 @@ static __always_inline bool sendmsg_bound_loopback(struct bpf_sock *sk)
 	       !redirect_chose_source(sk, bpf_sk_storage_get(&shunt_socks, sk, NULL, 0));
 }
 
+/*
+ * Is it for the peer that the socket is connected to? The hook runs for that where the call names
+ * the peer, and always where it is IPv4-mapped. The socket gets answers from its peer alone: if
+ * connect() left it alone, the sidecar's would never arrive.
+ */
+static __always_inline bool sendmsg_connected(struct bpf_sock *sk,
+					      const struct shunt_endpoint *destination)
+{
+	struct shunt_endpoint peer = {.port = sk->dst_port};
+	__be32 v4 = sk->dst_ip4;
+
+	barrier_var(v4); /* as in redirect_read_source() */
+	if (sk->family == AF_INET) {
+		addr_set_v4(peer.addr, v4);
+	} else {
+		peer.addr[0] = sk->dst_ip6[0];
+		peer.addr[1] = sk->dst_ip6[1];
+		peer.addr[2] = sk->dst_ip6[2];
+		peer.addr[3] = sk->dst_ip6[3];
+	}
+	return sk->state == BPF_TCP_ESTABLISHED && endpoint_equal(&peer, destination);
+}
+
 /* What is to be changed of a datagram. */
 struct sendmsg_change {
 	bool redirected;
@@ -88,6 +111,7 @@ static __always_inline int sendmsg_decide(struct bpf_sock_addr *ctx, struct deci
 	count(SHUNT_COUNTER_sendmsg_seen);
 	query->protocol = ctx->protocol;
 	query->source_loopback = sendmsg_bound_loopback(ctx->sk);
+	query->connected = sendmsg_connected(ctx->sk, &query->destination);
 	outcome = redirect_decide(&asker, ctx->sk, query, &slot, &ret->target);
 	if (outcome == SHUNT_OUTCOME_redirected) {
 		number = sendmsg_remember(&asker, query, &ret->target, source_open);

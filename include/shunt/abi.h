@@ -148,7 +148,7 @@ _Static_assert(sizeof(struct shunt_owner_key) == 12, "ABI");
 	X(sidecar, "the sidecar's own")                                                    \
 	X(other_protocol, "neither TCP nor UDP")                                           \
 	X(not_dns, "UDP, and not to port 53")                                              \
-	X(already, "to the sidecar's own address, where Shunt sent the socket already")    \
+	X(already, "to the sidecar's own address, or to whom the socket is connected")     \
 	X(loopback, "to a loopback or unspecified address")                                \
 	X(link_local, "to an IPv6 link-local address, which only its interface makes one") \
 	X(excluded_cidr, "exclude_cidrs names its address")                                \

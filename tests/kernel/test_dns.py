@@ -299,6 +299,23 @@ class Connected(DnsCase):
         self.assertEqual(far.recvfrom(512)[0], b"other")
         self.assert_exchange(sock, FAR4)
 
+    def test_connected_while_it_was_not_redirected(self):
+        """Answers come from that server alone, so what is asked goes there as before."""
+        far = self.keep(self.world.far.bind("::", DNS, socket.SOCK_DGRAM))
+        self.agent.reload(exclude_ports=DNS)
+        self.addCleanup(self.agent.reload)
+        socks = {server: self.udp(server) for server in (FAR4, FAR6, MAPPED)}
+        for server, sock in socks.items():
+            sock.connect((server, DNS))
+        self.agent.reload()
+        for server, sock in socks.items():
+            with self.subTest(server), self.counted(sendmsg_already=2 if server == MAPPED else 1):
+                for send in sock.send, lambda query: sock.sendto(query, (server, DNS)):
+                    send(b"?")
+                    query, client = far.recvfrom(512)
+                    far.sendto(query, client)
+                    self.assertEqual(sock.recvfrom(512)[1][:2], (server, DNS))
+
     def test_connected_from_the_sidecar_elsewhere(self):
         """The same server, while it does not listen: connect() fails as if its port were closed."""
         self.servers[socket.AF_INET].close()

@@ -174,6 +174,17 @@ static void test_the_redirect_address_itself_is_left_alone(void **state)
 	assert_int_equal(ask(NULL), SHUNT_OUTCOME_already);
 }
 
+/* It would not hear the sidecar, whether that listens or not. */
+static void test_what_a_connected_socket_sends_is_left_alone(void **state)
+{
+	query.destination.port = htons(53);
+	query.protocol = IPPROTO_UDP;
+	query.connected = true;
+	assert_int_equal(ask(NULL), SHUNT_OUTCOME_already);
+	asker.listening = false;
+	assert_int_equal(ask(NULL), SHUNT_OUTCOME_already);
+}
+
 static void test_loopback_and_unspecified(void **state)
 {
 	static const char *const left_alone[] = {"127.0.0.1", "127.255.255.255", "0.0.0.0"};
@@ -266,6 +277,7 @@ int main(void)
 		cmocka_unit_test_setup(test_dns_goes_to_the_dns_address, setup),
 		cmocka_unit_test_setup(test_the_order_of_the_decision, setup),
 		cmocka_unit_test_setup(test_the_redirect_address_itself_is_left_alone, setup),
+		cmocka_unit_test_setup(test_what_a_connected_socket_sends_is_left_alone, setup),
 		cmocka_unit_test_setup(test_loopback_and_unspecified, setup),
 		cmocka_unit_test_setup(test_rules_that_do_not_exist_are_not_asked_for, setup),
 		cmocka_unit_test_setup(test_ports_at_the_edges, setup),
