@@ -38,7 +38,7 @@ static void check_redirects(struct config_draft *draft, const struct config_mesh
 			"mesh %s: neither tcp_redirect nor dns_redirect, and splice = off: nothing would be done",
 			mesh->name);
 	else if (!given[CONFIG_MESH_SPLICE].n)
-		config_draft_warning(
+		config_draft_error(
 			draft, mesh->line,
 			"mesh %s: neither tcp_redirect nor dns_redirect: nothing is redirected; if splicing alone is meant, write splice = sidecar",
 			mesh->name);

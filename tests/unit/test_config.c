@@ -400,6 +400,38 @@ static void test_overlaps(void **state)
 		check_messages(cases[i].text, strlen(cases[i].text), cases[i].messages);
 }
 
+/* What is refused, and what is only warned of. */
+static void test_severity(void **state)
+{
+#define SIDECAR "sidecar_uids = 1\n"
+	static const struct {
+		const char *text;
+		enum config_severity severity;
+	} cases[] = {
+		{"[mesh a]\ncgroups = /a\n" SIDECAR, CONFIG_ERROR},
+		{"[mesh a]\ncgroups = /a\nsplice = off\n" SIDECAR, CONFIG_ERROR},
+		{"[mesh a]\ndns_redirect = [::1]:53\n" SIDECAR, CONFIG_ERROR},
+		{"[mesh a]\ncgroups = /a\ndns_redirect = [::1]:53\n", CONFIG_ERROR},
+		{MESH "inbound_redirect = [::1]:15006\n", CONFIG_ERROR},
+		{MESH "[mesh b]\ncgroups = /a/b\ndns_redirect = [::1]:53\n" SIDECAR,
+		 CONFIG_WARNING},
+	};
+#undef SIDECAR
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct config_problems problems = {0};
+		struct config *config = NULL;
+		int r;
+
+		r = parse_bytes(cases[i].text, strlen(cases[i].text), &problems, &config);
+		assert_int_equal(problems.n, 1);
+		assert_int_equal(problems.items[0].severity, cases[i].severity);
+		assert_int_equal(r, cases[i].severity == CONFIG_ERROR ? -EINVAL : 0);
+		config_free(config);
+		config_problems_deinit(&problems);
+	}
+}
+
 static void test_nul(void **state)
 {
 	static const char text[] = MESH "exclude_ports = 1\0, 2\n\0\nexclude_uids = x\0";
@@ -900,23 +932,15 @@ static void test_shipped_defaults(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_messages),
-		cmocka_unit_test(test_overlaps),
-		cmocka_unit_test(test_nul),
-		cmocka_unit_test(test_long_lines),
-		cmocka_unit_test(test_long_file),
-		cmocka_unit_test(test_too_many_meshes),
-		cmocka_unit_test(test_defaults),
-		cmocka_unit_test(test_splice),
-		cmocka_unit_test(test_sizes),
-		cmocka_unit_test(test_splice_never),
-		cmocka_unit_test(test_metrics_listen),
-		cmocka_unit_test(test_values),
-		cmocka_unit_test(test_long_mesh_name),
-		cmocka_unit_test(test_problems_add_up),
-		cmocka_unit_test(test_load),
-		cmocka_unit_test(test_shipped),
-		cmocka_unit_test(test_shipped_defaults),
+		cmocka_unit_test(test_messages),	cmocka_unit_test(test_overlaps),
+		cmocka_unit_test(test_severity),	cmocka_unit_test(test_nul),
+		cmocka_unit_test(test_long_lines),	cmocka_unit_test(test_long_file),
+		cmocka_unit_test(test_too_many_meshes), cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_splice),		cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_splice_never),	cmocka_unit_test(test_metrics_listen),
+		cmocka_unit_test(test_values),		cmocka_unit_test(test_long_mesh_name),
+		cmocka_unit_test(test_problems_add_up), cmocka_unit_test(test_load),
+		cmocka_unit_test(test_shipped),		cmocka_unit_test(test_shipped_defaults),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
