@@ -113,6 +113,15 @@ struct sock {
 	unsigned char sk_userlocks : 4;
 };
 
+struct ipv6_pinfo {
+	int ucast_oif;
+};
+
+struct inet_sock {
+	struct ipv6_pinfo *pinet6;
+	int uc_index;
+};
+
 enum sock_flags {
 	SOCK_DEAD,
 	SOCK_DONE,

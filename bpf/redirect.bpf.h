@@ -134,6 +134,20 @@ static __always_inline bool redirect_chose_source(struct bpf_sock *sk,
 	return state && state->flags & SHUNT_SOCK_REDIRECTED && sk->state == BPF_TCP_ESTABLISHED;
 }
 
+/*
+ * The device that what is sent has to leave by, 0: any. IP_UNICAST_IF and IPV6_UNICAST_IF name one
+ * for datagrams, which on their way to the sidecar would leave by it all the same.
+ */
+static __always_inline __u32 redirect_device(struct bpf_sock *sk, const struct decide_query *query)
+{
+	struct inet_sock *inet = (struct inet_sock *)kernel_sock(sk);
+
+	if (sk->bound_dev_if || query->protocol != IPPROTO_UDP)
+		return sk->bound_dev_if;
+	return addr_v4_mapped(query->destination.addr) ? BPF_CORE_READ(inet, uc_index)
+						       : BPF_CORE_READ(inet, pinet6, ucast_oif);
+}
+
 /* The whole decision; *@ret_slot is the mesh, if it came to ask for one. */
 static __always_inline enum shunt_outcome
 redirect_decide(struct redirect_asker *asker, struct bpf_sock *sk, struct decide_query *query,
@@ -160,7 +174,7 @@ redirect_decide(struct redirect_asker *asker, struct bpf_sock *sk, struct decide
 		query->uid = owner;
 		query->gid = owner >> 32;
 	}
-	query->device = sk->bound_dev_if;
+	query->device = redirect_device(sk, query);
 	return decide(asker, *ret_slot, mesh, query, ret_target);
 }
 

@@ -18,6 +18,8 @@ ADDRESSES = FAR4, FAR6, MAPPED
 TRIES = 3 * len(ADDRESSES)
 PORT = 53
 IPPROTO_UDPLITE = 136
+IP_UNICAST_IF = 50
+IPV6_UNICAST_IF = 76
 SO_ATTACH_FILTER = 26
 SO_DETACH_FILTER = 27
 
@@ -269,6 +271,19 @@ class Outcomes(Case):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
             return sock
         self.assert_outcome("bound_device", lambda: probe(make))
+
+    def test_device_for_datagrams(self):
+        """IP_UNICAST_IF and IPV6_UNICAST_IF, which TCP does not heed."""
+        def make(*kind):
+            sock = socket.socket(*kind)
+            index = struct.pack("!I", socket.if_nametoindex("eth0"))
+            sock.setsockopt(socket.IPPROTO_IP, IP_UNICAST_IF, index)
+            if kind[0] == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, IPV6_UNICAST_IF, index)
+            return sock
+        with self.counted(connect_redirected=3, connect_bound_device=3, sendmsg_bound_device=4):
+            self.assertEqual(probe(make), [1] * TRIES)
+        self.assertEqual((self.dns.count(3), self.far.count(6)), (3, 6))
 
     def test_bound_loopback(self):
         def make(*kind):
