@@ -10,8 +10,10 @@ from case import (DNS4, DNS6, FAR4, FAR6, MAPPED, POD4, POD6, Case, attempt, che
 
 DNS = 53
 OTHER_PORT = 5353
+BOUND_PORT = 7777
 IP_PKTINFO = 8
 PAIRS = (FAR4, "10.83.0.53"), (FAR6, "fd83::53"), (MAPPED, "::ffff:10.83.0.53")
+OWN = {FAR4: POD4, FAR6: POD6, MAPPED: f"::ffff:{POD4}"}  # from which each is asked
 RESOLVERS_MAX = 16  # SHUNT_RESOLVERS_MAX
 
 
@@ -149,34 +151,65 @@ class Unconnected(DnsCase):
                 return names(sock)
         self.assert_as_outside(ask)
 
+    def test_bound_to_no_address(self):
+        """As the resolver of musl is."""
+        for pair in PAIRS:
+            with self.subTest(pair), self.counted(
+                    sendmsg_redirected=2, sendmsg_not_dns=2, dns_resolver_shared=0):
+                sock = self.udp(pair[0])
+                sock.bind(("", 0))
+                self.assert_answered(sock, *pair)
+
     def test_other_traffic_of_the_same_socket(self):
-        far = self.keep(self.world.far.bind(FAR4, OTHER_PORT, socket.SOCK_DGRAM))
-        sock = self.udp()
-        self.ask(sock, FAR4, "10.83.0.53")
-        with self.counted(sendmsg_not_dns=1):
-            sock.sendto(b"other", (FAR4, OTHER_PORT))
-        query, client = far.recvfrom(512)
-        self.assertEqual((query, client[0]), (b"other", POD4))
-        far.sendto(b"answer", client)
-        self.assertEqual(sock.recvfrom(512), (b"answer", (FAR4, OTHER_PORT)))
-        for resolver in FAR4, "10.83.0.53":
-            self.reply(resolver)
-            self.assert_answer(sock, resolver)
+        far = self.keep(self.world.far.bind("::", OTHER_PORT, socket.SOCK_DGRAM))
+        for pair in PAIRS:
+            with self.subTest(pair):
+                sock = self.udp(pair[0])
+                self.ask(sock, *pair)
+                with self.counted(sendmsg_not_dns=1):
+                    sock.sendto(b"other", (pair[0], OTHER_PORT))
+                query, client = far.recvfrom(512)
+                self.assertEqual((query, plain(client[0])), (b"other", plain(OWN[pair[0]])))
+                far.sendto(b"answer", client)
+                answer, sender = sock.recvfrom(512)
+                self.assertEqual((answer, sender[:2]), (b"answer", (pair[0], OTHER_PORT)))
+                for resolver in pair:
+                    self.reply(resolver)
+                    self.assert_answer(sock, resolver)
 
     def test_datagrams_of_others(self):
         """They come from where they come from, even from the sidecar's address, other port."""
-        sock = self.udp()
-        self.assert_answered(sock, FAR4)
-        other = self.serve(self.world.proxy, ("127.0.0.1", 15054))
-        with self.counted(dns_restored=0, sendmsg_not_dns=1):
-            other.sendto(b"hello", ("127.0.0.1", sock.getsockname()[1]))
-            self.assertEqual(sock.recvfrom(512), (b"hello", ("127.0.0.1", 15054)))
+        for resolver, loopback in (FAR4, "127.0.0.1"), (FAR6, "::1"), (MAPPED, "::ffff:127.0.0.1"):
+            with self.subTest(resolver):
+                sock = self.udp(resolver)
+                self.assert_answered(sock, resolver)
+                other = self.serve(self.world.proxy, (plain(loopback), 15054))
+                with other, self.counted(dns_restored=0, sendmsg_not_dns=1):
+                    other.sendto(b"hello", (plain(loopback), sock.getsockname()[1]))
+                    text, sender = sock.recvfrom(512)
+                    self.assertEqual((text, sender[:2]), (b"hello", (loopback, 15054)))
 
     def test_passed_to_another_cgroup(self):
-        sock = self.udp()
-        self.world.outside.run(self.ask, sock, FAR4)
-        self.reply(FAR4)
-        self.assertEqual(self.world.outside.run(sock.recvfrom, 512), (FAR4.encode(), (FAR4, DNS)))
+        for resolver in FAR4, FAR6, MAPPED:
+            with self.subTest(resolver):
+                sock = self.udp(resolver)
+                self.world.outside.run(self.ask, sock, resolver)
+                self.reply(resolver)
+                text, sender = self.world.outside.run(sock.recvfrom, 512)
+                self.assertEqual((text.decode(), sender[:2]), (resolver, (resolver, DNS)))
+
+    def test_that_came_from_outside(self):
+        """The socket's cgroup counts, and not that of the process that asks."""
+        far = self.keep(self.world.far.bind("::", DNS, socket.SOCK_DGRAM))
+        for server in FAR4, FAR6, MAPPED:
+            for is_connected in False, True:
+                with self.subTest(server, connected=is_connected), self.counted():
+                    sock = self.world.outside.new_socket(family_of(server), socket.SOCK_DGRAM)
+                    with sock:
+                        if is_connected:
+                            sock.connect((server, DNS))
+                        self.ask(sock, server)
+                        self.assertEqual(far.recvfrom(512)[0], server.encode())
 
 
 class Shared(DnsCase):
@@ -190,12 +223,15 @@ class Shared(DnsCase):
         for resolver in first, second:
             self.reply(resolver)
         for asked in first, second:
-            self.assertEqual(sock.recvfrom(512)[0:2], (asked.encode(), (second, DNS)))
+            answer, sender = sock.recvfrom(512)
+            self.assertEqual((answer.decode(), sender[:2]), (asked, (second, DNS)))
 
     def test_bound_socket(self):
-        sock = self.udp()
-        sock.bind((POD4, 0))
-        self.assert_shared(sock, FAR4, "10.83.0.53")
+        for pair in PAIRS:
+            with self.subTest(pair):
+                sock = self.udp(pair[0])
+                sock.bind((OWN[pair[0]], 0))
+                self.assert_shared(sock, *pair)
 
     def test_source_named_by_the_datagram(self):
         sock = self.udp()
@@ -226,8 +262,6 @@ class ForeignServer(DnsCase):
 
 
 class Connected(DnsCase):
-    own = {FAR4: POD4, FAR6: POD6, MAPPED: f"::ffff:{POD4}"}
-
     def assert_exchange(self, sock, resolver):
         sock.send(resolver.encode())
         client = self.reply(resolver)
@@ -241,7 +275,7 @@ class Connected(DnsCase):
                 with self.counted(connect_redirected=1, dns_redirected=1):
                     sock.connect((resolver, DNS))
                 client = self.assert_exchange(sock, resolver)
-                self.assertEqual(client[0], plain(self.own[resolver]))
+                self.assertEqual(client[0], plain(OWN[resolver]))
 
     def test_names(self):
         for resolver in FAR4, FAR6, MAPPED:
@@ -276,28 +310,58 @@ class Connected(DnsCase):
                 self.assert_answered(sock, *pair)
                 self.assert_can_be_connected_again(sock, *pair, *pair)
 
+    def test_bound(self):
+        """To an address, a port, both: names, and the exchange."""
+        for resolver in FAR4, FAR6, MAPPED:
+            for name in (OWN[resolver], 0), ("", BOUND_PORT), (OWN[resolver], BOUND_PORT):
+                with self.subTest(resolver, bound=name):
+                    def connect():
+                        with socket.socket(family_of(resolver), socket.SOCK_DGRAM) as sock:
+                            sock.bind(name)
+                            sock.connect((resolver, DNS))
+                            return names(sock)
+                    self.assert_as_outside(connect)
+                    with self.udp(resolver) as sock:
+                        sock.bind(name)
+                        sock.connect((resolver, DNS))
+                        self.assert_exchange(sock, resolver)
+
+    def test_passed_to_another_cgroup(self):
+        for resolver in FAR4, FAR6, MAPPED:
+            with self.subTest(resolver):
+                sock = self.udp(resolver)
+                with self.counted(connect_redirected=1):
+                    self.world.outside.run(sock.connect, (resolver, DNS))
+                self.assert_exchange(sock, resolver)
+
     def test_disconnected(self):
-        sock = self.udp()
-        sock.connect((FAR4, DNS))
-        self.assert_exchange(sock, FAR4)
-        disconnect(sock)
-        self.assert_answered(sock, "10.83.0.53")
+        for resolver, other in PAIRS:
+            with self.subTest(resolver):
+                sock = self.udp(resolver)
+                sock.connect((resolver, DNS))
+                self.assert_exchange(sock, resolver)
+                disconnect(sock)
+                self.assert_answered(sock, other)
 
     def test_late_answer_after_disconnect(self):
-        sock = self.udp()
-        sock.connect((FAR4, DNS))
-        sock.send(b"?")
-        self.reply(FAR4)
-        disconnect(sock)
-        self.assertEqual(sock.recvfrom(512)[0], b"?")
+        for resolver in FAR4, FAR6, MAPPED:
+            with self.subTest(resolver):
+                sock = self.udp(resolver)
+                sock.connect((resolver, DNS))
+                sock.send(b"?")
+                self.reply(resolver)
+                disconnect(sock)
+                self.assertEqual(sock.recvfrom(512)[0], b"?")
 
     def test_to_another_address_meanwhile(self):
-        far = self.keep(self.world.far.bind(FAR4, OTHER_PORT, socket.SOCK_DGRAM))
-        sock = self.udp()
-        sock.connect((FAR4, DNS))
-        sock.sendto(b"other", (FAR4, OTHER_PORT))
-        self.assertEqual(far.recvfrom(512)[0], b"other")
-        self.assert_exchange(sock, FAR4)
+        far = self.keep(self.world.far.bind("::", OTHER_PORT, socket.SOCK_DGRAM))
+        for resolver in FAR4, FAR6, MAPPED:
+            with self.subTest(resolver):
+                sock = self.udp(resolver)
+                sock.connect((resolver, DNS))
+                sock.sendto(b"other", (resolver, OTHER_PORT))
+                self.assertEqual(far.recvfrom(512)[0], b"other")
+                self.assert_exchange(sock, resolver)
 
     def test_connected_while_it_was_not_redirected(self):
         """Answers come from that server alone, so what is asked goes there as before."""
@@ -318,12 +382,17 @@ class Connected(DnsCase):
 
     def test_connected_from_the_sidecar_elsewhere(self):
         """The same server, while it does not listen: connect() fails as if its port were closed."""
-        self.servers[socket.AF_INET].close()
-        sock = self.udp()
-        self.assertEqual(attempt(sock.connect, (FAR4, DNS)), "ECONNREFUSED")
-        self.servers[socket.AF_INET] = self.serve(self.world.proxy, DNS4)
-        sock.connect((FAR4, DNS))
-        self.assert_exchange(sock, FAR4)
+        for resolver in FAR4, FAR6, MAPPED:
+            family = socket.AF_INET if is_ipv4(resolver) else socket.AF_INET6
+            with self.subTest(resolver):
+                self.servers[family].close()
+                sock = self.udp(resolver)
+                for ask in sock.connect, lambda name: sock.sendto(b"?", name):
+                    self.assertEqual(attempt(ask, (resolver, DNS)), "ECONNREFUSED")
+                self.servers[family] = self.serve(
+                    self.world.proxy, DNS4 if is_ipv4(resolver) else DNS6)
+                sock.connect((resolver, DNS))
+                self.assert_exchange(sock, resolver)
 
     def test_ipv4_address_on_an_ipv6_socket(self):
         sock = self.udp(FAR6)
