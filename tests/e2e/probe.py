@@ -228,6 +228,7 @@ def client(server4, server6, own4):
     dns_other_family(server6, mapped)
     dns_two_resolvers("IPv4 two resolvers", four, (server4, server4 + "53"))
     dns_two_resolvers("IPv6 two resolvers", six, (server6, server6 + "53"))
+    dns_two_resolvers("v4-mapped two resolvers", six, (mapped, mapped + "53"))
     Case("nothing listens there").run(server4, 81)
     Case("no route").connect("203.0.113.1")
     Case("loopback, nothing listens").run("127.0.0.1", 81)
@@ -238,10 +239,26 @@ def client(server4, server6, own4):
     bound_to_device(server4)
 
 
+def dns_refused(title, family, host):
+    """Each call that a resolver makes. An error that comes later is told by the next one."""
+    case = Case(f"{title} DNS connected", family, socket.SOCK_DGRAM)
+    if case.connect(host, 53):
+        case.say("send", attempt(case.sock.send, b"a"))
+        answer = attempt(case.sock.recv, 512)
+        case.say("answer", answer)
+    case.names()
+    case.sock.close()
+    case = Case(f"{title} DNS unconnected", family, socket.SOCK_DGRAM)
+    case.say("sendto", attempt(case.sock.sendto, b"a", (host, 53)))
+    case.sock.close()
+
+
 def refused(server4, server6):
     for version, family, host in ("IPv4", socket.AF_INET, server4), \
-            ("IPv6", socket.AF_INET6, server6):
+            ("IPv6", socket.AF_INET6, server6), \
+            ("v4-mapped", socket.AF_INET6, f"::ffff:{server4}"):
         title = f"no sidecar, {version}"
+        dns_refused(title, family, host)
         case = Case(f"{title} blocking", family)
         case.connect(host)
         case.names()
