@@ -8,7 +8,8 @@ import socket
 import struct
 import subprocess
 
-from case import FAR4, FAR6, POD4, PORT, SOON, TCP4, Case, attempt, main, original_dst
+from case import (FAR4, FAR6, MAPPED, POD4, POD6, PORT, SOON, TCP4, TCP6, Case, attempt, family_of,
+                  main, original_dst, plain)
 from sandbox import Place, check, libc, wait_until
 
 SOL_TCP = socket.IPPROTO_TCP
@@ -22,6 +23,8 @@ def reset(sock):
 
 
 class PairingCase(Case):
+    address = FAR4  # that is dialled
+
     def tearDown(self):
         super().tearDown()
         self.doCleanups()
@@ -39,9 +42,13 @@ class PairingCase(Case):
         """Destinations that no socket of the sidecar's has picked up yet."""
         return sum(not pair["flags"] & JOINED for pair in self.pairs())
 
+    def original_dst(self, proxied):
+        v4 = proxied.family == socket.AF_INET
+        return original_dst(proxied, socket.IPPROTO_IP if v4 else socket.IPPROTO_IPV6)
+
     def listen_slowly(self):
         """The sidecar's end of a handshake is not done before the client has sent something."""
-        listener = self.sidecar(FAR4)
+        listener = self.sidecar(self.address)
         listener.setsockopt(SOL_TCP, socket.TCP_DEFER_ACCEPT, 30)
         return listener
 
@@ -56,21 +63,26 @@ class Pairing(PairingCase):
 
     def test_equal_addresses_in_two_namespaces(self):
         """Not even ports tell the connections apart; one of each pair is half closed."""
-        twin = self.world.new_pod()
-        listeners = [self.sidecar(FAR4),
-                     self.keep(Place(self.world.proxy.cgroup, twin).listen(*TCP4))]
+        twin = Place(self.world.proxy.cgroup, self.world.new_pod())
+        ways = (FAR4, POD4, TCP4), (FAR6, POD6, TCP6), (MAPPED, f"::ffff:{POD4}", TCP4)
+        for way, (address, own, name) in enumerate(ways):
+            with self.subTest(address), self.keep(twin.listen(*name)) as listener:
+                listeners = {self.world.app.netns: self.sidecar(address), twin.netns: listener}
+                self.assert_kept_apart(address, (own, 20000 + 1000 * way), listeners)
+
+    def assert_kept_apart(self, address, own, listeners):
         socks = []
         for n in range(100):
-            for i, netns in enumerate((self.world.app.netns, twin)):
+            for i, netns in enumerate(listeners):
                 with netns.inside():
-                    sock = self.new_socket()
-                sock.bind((POD4, 20000 + n))
-                sock.connect((FAR4, 1000 * (i + 1) + n))
+                    sock = self.new_socket(family_of(address))
+                sock.bind((own[0], own[1] + n))
+                sock.connect((address, 1000 * (i + 1) + n))
                 socks.append(sock)
         for n in range(100):
-            for i, listener in enumerate(listeners):
+            for i, listener in enumerate(listeners.values()):
                 sock, proxied = socks[2 * n + i], self.accept(listener)
-                self.assertEqual(original_dst(proxied), (FAR4, 1000 * (i + 1) + n))
+                self.assertEqual(self.original_dst(proxied), (plain(address), 1000 * (i + 1) + n))
                 self.assert_connected(sock, proxied)
                 sock.sendall(b"%d %d" % (i, n))
                 sock.shutdown(socket.SHUT_WR)
@@ -138,43 +150,47 @@ class SlowSidecar(PairingCase):
 
     def test_destination_waits(self):
         with self.counted(connect_redirected=10, origdst_offered=10, origdst_taken=0):
-            socks = [self.dial(FAR4, PORT + n) for n in range(10)]
+            socks = [self.dial(self.address, PORT + n) for n in range(10)]
         self.assertEqual((self.waiting(), self.agent.pairs()), (10, 10))
         self.assertEqual(self.agent.ask("status")["pairs"], 10)
         with self.counted(origdst_taken=10):
             for sock in reversed(socks):
                 sock.sendall(b"!")
         for n in reversed(range(10)):
-            self.assertEqual(original_dst(self.accept(self.listener)), (FAR4, PORT + n))
+            self.assertEqual(self.original_dst(self.accept(self.listener)), (self.address, PORT + n))
 
     def test_client_that_has_closed(self):
-        sock = self.dial(FAR4)
+        sock = self.dial(self.address)
         with self.counted(origdst_taken=1, origdst_withdrawn=0):
             sock.sendall(b"the end")
             sock.close()
             proxied = self.accept(self.listener)
-        self.assertEqual(original_dst(proxied), (FAR4, PORT))
+        self.assertEqual(self.original_dst(proxied), (self.address, PORT))
         self.assertEqual(proxied.recv(16), b"the end")
 
     def test_client_that_has_closed_in_silence(self):
-        sock = self.dial(FAR4)
+        sock = self.dial(self.address)
         with self.counted(origdst_taken=1, origdst_withdrawn=0):
             sock.close()
             proxied = self.accept(self.listener)
-        self.assertEqual(original_dst(proxied), (FAR4, PORT))
+        self.assertEqual(self.original_dst(proxied), (self.address, PORT))
 
     def test_client_that_has_reset(self):
-        sock = self.dial(FAR4)
+        sock = self.dial(self.address)
         with self.counted(origdst_taken=0, origdst_withdrawn=1):
             reset(sock)
 
     def test_sidecar_that_goes(self):
-        socks = [self.dial(FAR4, PORT + n) for n in range(4)]
+        socks = [self.dial(self.address, PORT + n) for n in range(4)]
         self.listener.close()
         with self.counted(origdst_taken=0, origdst_withdrawn=4):
             for sock in socks:
                 attempt(sock.send, b"!")
                 self.assertEqual(attempt(sock.recv, 1), "ECONNRESET")
+
+
+class SlowSidecarIPv6(SlowSidecar):
+    address = FAR6
 
 
 class FullQueue(PairingCase):
@@ -184,7 +200,7 @@ class FullQueue(PairingCase):
 
     def fill(self):
         """Connections that are made for the client, and for all but one the queue is full."""
-        socks = [self.dial(FAR4, PORT + n) for n in range(4)]
+        socks = [self.dial(self.address, PORT + n) for n in range(4)]
         self.listener.listen(0)
         with self.counted(origdst_taken=1):
             for sock in socks:
@@ -197,7 +213,7 @@ class FullQueue(PairingCase):
         ports = set()
         for _ in range(4):
             proxied = self.accept(self.listener)
-            ports.add(original_dst(proxied)[1])
+            ports.add(self.original_dst(proxied)[1])
             self.assertEqual(proxied.recv(1), b"!")
         self.assertEqual(ports, {PORT, PORT + 1, PORT + 2, PORT + 3})
 
@@ -205,7 +221,7 @@ class FullQueue(PairingCase):
         for sock in self.fill():
             sock.close()
         with self.counted(origdst_taken=3, origdst_withdrawn=0):
-            ports = {original_dst(self.accept(self.listener))[1] for _ in range(4)}
+            ports = {self.original_dst(self.accept(self.listener))[1] for _ in range(4)}
         self.assertEqual(ports, {PORT, PORT + 1, PORT + 2, PORT + 3})
 
     def test_clients_that_have_reset(self):
@@ -225,11 +241,15 @@ class FullQueue(PairingCase):
         self.listener.setsockopt(SOL_TCP, socket.TCP_DEFER_ACCEPT, 0)
         self.listener.listen(0)
         for n in range(2):
-            sock = self.new_socket()
+            sock = self.new_socket(family_of(self.address))
             sock.setblocking(False)
-            attempt(sock.connect, (FAR4, PORT + n))
+            attempt(sock.connect, (self.address, PORT + n))
         for n in range(2):
-            self.assertEqual(original_dst(self.accept(self.listener)), (FAR4, PORT + n))
+            self.assertEqual(self.original_dst(self.accept(self.listener)), (self.address, PORT + n))
+
+
+class FullQueueIPv6(FullQueue):
+    address = FAR6
 
 
 class PinnedMap:
