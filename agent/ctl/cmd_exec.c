@@ -86,6 +86,7 @@ int cmd_exec(const struct ctl *ctl, int argc, char **argv)
 	int r;
 
 	(void)argc;
+	path_trim(argv[1]); /* as shells complete it */
 	if (!path_is_plain(argv[1])) {
 		out_error("'%s' is not the path of a cgroup", argv[1]);
 		return EXIT_USAGE;

@@ -177,6 +177,8 @@ expect "exec in a cgroup that it makes" "hello from the server" \
 	"$(ctl exec "$CG/app/made" -- nsenter --net="/run/netns/$APP" curl -sS "http://$SRV4/hello")"
 expect "it is redirected" $((before + 1)) "$(counter connect_redirected)"
 [ -d "$CGROUP_ROOT$CG/app/made" ] || fail "exec made no cgroup"
+expect "exec in a cgroup by its directory" "0::$CG/app/made" \
+	"$(ctl exec "$CGROUP_ROOT$CG/app/made/" -- cat /proc/self/cgroup | grep ^0::)"
 expect_failure 7 ctl exec "$CG/app/made" -- sh -c 'exit 7'
 holds "$(expect_failure 127 ctl exec "$CG/app/made" -- no-such-program)" no-such-program
 holds "$(expect_failure 126 ctl exec "$CG/app/made" -- /etc/passwd)" /etc/passwd
