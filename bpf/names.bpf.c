@@ -45,6 +45,20 @@ int shunt_peername6(struct bpf_sock_addr *ctx)
 	return 1;
 }
 
+/*
+ * Did the kernel choose @name for the way to the sidecar? A socket that was disconnected may have
+ * been bound since; one that is connected elsewhere by now keeps what was chosen first.
+ */
+static __always_inline bool names_of_the_way(struct bpf_sock *sk, const struct shunt_sock *state,
+					     const struct shunt_endpoint *name)
+{
+	struct shunt_endpoint peer;
+
+	redirect_read_peer(sk, &peer);
+	return peer.port && !addr_equal(name->addr, state->source) &&
+	       (addr_loopback(name->addr) || endpoint_equal(&peer, &state->actual));
+}
+
 /* Puts *@name right; false if it is right already. The port is the kernel's own in either case. */
 static __always_inline bool names_source(struct bpf_sock_addr *ctx, struct shunt_endpoint *name)
 {
@@ -58,7 +72,7 @@ static __always_inline bool names_source(struct bpf_sock_addr *ctx, struct shunt
 		 * without Shunt the socket would be unbound again. */
 		name->addr[0] = name->addr[1] = name->addr[2] = name->addr[3] = 0;
 	} else if (state->flags & SHUNT_SOCK_REDIRECTED && state->flags & SHUNT_SOCK_SOURCE &&
-		   addr_loopback(name->addr)) {
+		   names_of_the_way(ctx->sk, state, name)) {
 		addr_copy(name->addr, state->source);
 	} else {
 		return false;

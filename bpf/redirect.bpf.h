@@ -126,6 +126,24 @@ static __always_inline void redirect_read_source(struct bpf_sock *sk, __be32 ret
 	ret[3] = sk->src_ip6[3];
 }
 
+/* Whom the socket is, or was last, connected to; port 0: nobody. */
+static __always_inline void redirect_read_peer(struct bpf_sock *sk, struct shunt_endpoint *ret)
+{
+	__be32 v4 = sk->dst_ip4;
+
+	barrier_var(v4); /* as above */
+	ret->port = sk->dst_port;
+	ret->pad = 0;
+	if (sk->family == AF_INET) {
+		addr_set_v4(ret->addr, v4);
+		return;
+	}
+	ret->addr[0] = sk->dst_ip6[0];
+	ret->addr[1] = sk->dst_ip6[1];
+	ret->addr[2] = sk->dst_ip6[2];
+	ret->addr[3] = sk->dst_ip6[3];
+}
+
 /* Did the kernel choose the address of the socket for where Shunt sent it? Only a UDP socket can be
  * connected already when a hook sees it. */
 static __always_inline bool redirect_chose_source(struct bpf_sock *sk,

@@ -77,18 +77,9 @@ static __always_inline bool sendmsg_bound_loopback(struct bpf_sock *sk)
 static __always_inline bool sendmsg_connected(struct bpf_sock *sk,
 					      const struct shunt_endpoint *destination)
 {
-	struct shunt_endpoint peer = {.port = sk->dst_port};
-	__be32 v4 = sk->dst_ip4;
+	struct shunt_endpoint peer;
 
-	barrier_var(v4); /* as in redirect_read_source() */
-	if (sk->family == AF_INET) {
-		addr_set_v4(peer.addr, v4);
-	} else {
-		peer.addr[0] = sk->dst_ip6[0];
-		peer.addr[1] = sk->dst_ip6[1];
-		peer.addr[2] = sk->dst_ip6[2];
-		peer.addr[3] = sk->dst_ip6[3];
-	}
+	redirect_read_peer(sk, &peer);
 	return sk->state == BPF_TCP_ESTABLISHED && endpoint_equal(&peer, destination);
 }
 

@@ -1,20 +1,25 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """getsockname() and getpeername(): a program sees what it would see without a sidecar."""
+import functools
 import socket
+import struct
 import subprocess
 
-from case import FAR4, FAR6, POD4, POD6, PORT, TCP4, TCP6, Case, family_of, main, names
+from case import (FAR4, FAR6, POD4, POD6, PORT, TCP4, TCP6, Case, attempt, disconnect, family_of,
+                  main, names)
 from sandbox import Place, wait_until
 
 SECOND4, SECOND6 = "10.83.0.9", "fd83::9"  # of the pod, on the same device
 OTHER4, OTHER6 = "10.84.0.2", "fd84::2"  # of the pod, on its other device
 BEYOND4, BEYOND6 = "203.0.113.7", "2001:db8:7::1"  # by the default route
 PREFERRED4, PREFERRED6 = "198.51.100.7", "2001:db8:8::1"  # by a route that names its source
+RESET = struct.pack("=ii", 1, 0)  # SO_LINGER: close() does not wait, and resets
 DESTINATIONS = (FAR4, FAR6, "10.84.0.1", "fd84::1", BEYOND4, BEYOND6, PREFERRED4, PREFERRED6,
                 POD4, POD6, SECOND4, SECOND6, OTHER4, OTHER6)
 
 
+@functools.cache  # once for each pod
 def build_routes(pod):
     pod.connect_to(pod.far, "eth1")
     pod.add_addresses(f"{OTHER4}/24", f"{OTHER6}/64", device="eth1")
@@ -35,7 +40,7 @@ def names_after_connect(address, *bound):
         return names(sock)
 
 
-class Source(Case):
+class RoutedCase(Case):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -46,6 +51,20 @@ class Source(Case):
         self.keep(self.world.far.listen("::", PORT))
         self.keep(self.world.outside.listen("::", PORT))
 
+    def assert_own_when_it_is_over(self, address):
+        """A socket whose connection was reset says what it said before."""
+        sock = self.new_socket(family_of(address))
+        sock.bind(("", 0))
+        sock.connect((address, PORT))
+        own = sock.getsockname()
+        proxied = self.accept(self.sidecar(address))
+        proxied.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        proxied.close()
+        self.assertEqual(attempt(sock.recv, 1), "ECONNRESET")
+        self.assertEqual(sock.getsockname(), own)
+
+
+class Source(RoutedCase):
     def test_every_route(self):
         """On the way to ::1 the socket is not bound, and getsockname() says what is right."""
         for address in (*DESTINATIONS, *(f"::ffff:{a}" for a in DESTINATIONS if "." in a)):
@@ -92,6 +111,24 @@ class Source(Case):
             proxied = self.accept(self.sidecar(address))
             self.assertEqual(proxied.getpeername()[0], "127.0.0.1" if "." in address else "::1")
 
+    def test_when_it_is_over(self):
+        for address in PREFERRED4, PREFERRED6, f"::ffff:{PREFERRED4}":
+            with self.subTest(address):
+                self.assert_own_when_it_is_over(address)
+
+    def test_bound_after_it_was_disconnected(self):
+        def bound_later(address, loopback):
+            with socket.socket(family_of(address)) as sock:
+                sock.bind(("", 0))
+                sock.connect((address, PORT))
+                disconnect(sock)
+                seen = [names(sock)]
+                sock.bind((loopback, 7100))
+                return seen + [names(sock)]
+        for way in (FAR4, "127.0.0.1"), (FAR6, "::1"), (f"::ffff:{FAR4}", "::ffff:127.0.0.1"):
+            with self.subTest(way):
+                self.assert_as_outside(bound_later, *way)
+
     def test_routes_that_change(self):
         """Sockets keep what they have, new ones get what is right now."""
         before = self.dial(BEYOND4)
@@ -100,6 +137,34 @@ class Source(Case):
         self.addCleanup(pod.ip, f"route replace default via {FAR4}")
         self.assertEqual(self.dial(BEYOND4).getsockname()[0], OTHER4)
         self.assertEqual(before.getsockname()[0], POD4)
+
+
+class SidecarElsewhere(RoutedCase):
+    """It listens on no loopback address, so for the way there the kernel chooses one of the pod's:
+    which need not be the one for the way to the destination."""
+    mesh = {"tcp_redirect": f"{POD4}:15001, [{POD6}]:15001"}
+
+    def setUp(self):
+        super().setUp()
+        for address in POD4, POD6:
+            self.listen_at(address)
+
+    def test_every_route(self):
+        for address in (*DESTINATIONS, *(f"::ffff:{a}" for a in DESTINATIONS if "." in a)):
+            with self.subTest(address), self.counted(
+                    connect_redirected=1, source_kept=1, getsockname_restored=0):
+                self.assert_as_outside(names_after_connect, address)
+
+    def test_bound_to_a_port(self):
+        for n, address in enumerate(
+                (*DESTINATIONS, *(f"::ffff:{a}" for a in DESTINATIONS if "." in a))):
+            with self.subTest(address), self.counted(connect_redirected=1, source_kept=0):
+                self.assert_as_outside(names_after_connect, address, "", 7200 + n)
+
+    def test_when_it_is_over(self):
+        for address in "10.84.0.1", "fd84::1", "::ffff:10.84.0.1":
+            with self.subTest(address):
+                self.assert_own_when_it_is_over(address)
 
 
 class Unforeseeable(Case):
