@@ -13,7 +13,7 @@
 #include "util/cleanup.h"
 
 /* Setting it to what it is ends in an edge: tcp_set_rcvlowat(). */
-static int strand_kick(int fd)
+int strand_kick(int fd)
 {
 	int lowat;
 	socklen_t size = sizeof(lowat);

@@ -10,6 +10,10 @@
 
 #include "maps.h"
 
+/* An edge without a byte for the reader of @fd, if it has bytes of TCP to read. 0 or negative
+ * errno. */
+int strand_kick(int fd);
+
 /* @stop: SHUNT_WALK_STRANDED, _BEHIND or _KICK. *@ret_waits: it is to be visited again, once it has
  * read. 0 or negative errno; -ENOENT: it is not there any more, and may be elsewhere. */
 int strand_visit(const struct maps *maps, const struct shunt_stop *stop, bool *ret_waits);

@@ -249,6 +249,15 @@ static enum shunt_visit_answer visit_ask(const struct visit *visit, const struct
 	return *visit->kernel->answer;
 }
 
+/* It was taken out, and the kernel half kicks it if it has to. If its connection is over by now
+ * that knows nothing of it any more. */
+static void visit_say_out(const struct visit *visit, const struct visit_end *end,
+			  enum shunt_visit what)
+{
+	if (visit_ask(visit, end, what) != SHUNT_VISIT_DONE)
+		strand_kick(end->fd);
+}
+
 static void visit_again(struct visit_result *result, const struct shunt_stop *stop)
 {
 	result->again(result->user, stop->pid);
@@ -266,7 +275,7 @@ static void visit_look(struct visit *visit, const struct shunt_stop *stop,
 	case SHUNT_VISIT_TAKE_OUT:
 		result->later = true;
 		if (!maps_del_end(visit->maps, &stop->end))
-			visit_ask(visit, &end, SHUNT_VISIT_OUT);
+			visit_say_out(visit, &end, SHUNT_VISIT_OUT);
 		break;
 	case SHUNT_VISIT_COME_BACK:
 		result->soon = true;
@@ -320,7 +329,7 @@ static void visit_adopt(struct visit *visit, const struct visit_end ends[SHUNT_E
 	}
 	for (int i = 0; i < SHUNT_ENDS; i++)
 		if (!maps_del_end(visit->maps, &ends[i].stop->end))
-			visit_ask(visit, &ends[i], SHUNT_VISIT_BACK);
+			visit_say_out(visit, &ends[i], SHUNT_VISIT_BACK);
 	result->later = true;
 	if (one != SHUNT_VISIT_COME_BACK && other != SHUNT_VISIT_COME_BACK)
 		return;

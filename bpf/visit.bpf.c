@@ -96,6 +96,8 @@ static __always_inline __u32 visit_out(struct bpf_sockopt *ctx, const struct pai
 			pair_set(view->pair, SHUNT_PAIR_KICK << view->end);
 		else
 			settle_note_out(view, me);
+	} else if (pair_flags(view->pair) & SHUNT_PAIR_CLOSED << view->end) {
+		return SHUNT_VISIT_NONE; /* as if the pair were gone already */
 	}
 	visit_kick(ctx, view, me);
 	return SHUNT_VISIT_DONE;
