@@ -69,6 +69,21 @@ run() # LINE
 		[[ $line != "shuntctl detach" ]] || { wait "${PIDS[shuntd]}" && unset 'PIDS[shuntd]'; }
 	fi
 	echo "ok: $document: $1"
+	[[ $line != *"haproxy -D"* ]] || wait_for 10 "HAProxy listens" listening "$APP" 10001
+	[[ $line != *splice_bytes* ]] || wait_for 20 "HAProxy was told, and spliced" shop_is_fast
+}
+
+# What the last command of the set-up of HAProxy is to show, when curl was run once more.
+shop_is_fast()
+{
+	enter_quietly shuntctl exec /shop/app -- curl http://10.0.0.7/ || return
+	[ "$(counter origdst_taken)" -ge 2 ] || return
+	! splices || [ "$(counter splice_bytes)" -gt 0 ]
+}
+
+enter_quietly() # COMMAND…
+{
+	(enter host "$APP" "$@") >/dev/null 2>&1
 }
 
 running() # NAME
@@ -84,8 +99,12 @@ cat >"$DIR/shunt.ini" <<-END
 	control_socket = $DIR/control.sock
 	metrics_listen =
 END
-fenced "$TOP/README.md" ini >>"$DIR/shunt.ini"
-grep -q '^\[mesh' "$DIR/shunt.ini" || fail "there is no configuration in README.md"
+for document in README.md docs/OPERATIONS.md; do
+	fenced "$TOP/$document" ini >"$DIR/part.ini"
+	grep -q '^\[mesh' "$DIR/part.ini" || fail "there is no configuration in $document"
+	cat "$DIR/part.ini" >>"$DIR/shunt.ini"
+done
+fenced "$TOP/docs/OPERATIONS.md" haproxy >"$DIR/work/haproxy.cfg"
 for program in shuntd shuntctl; do
 	option=-s\ $DIR/control.sock
 	[ "$program" = shuntctl ] || option=-c\ $DIR/shunt.ini
