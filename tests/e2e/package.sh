@@ -104,7 +104,7 @@ trap_free() # STATUS
 trap 'trap_free $?' EXIT
 
 # Whoever builds it elsewhere has what is named there, and nothing else.
-for library in $(sed -n "s/^[a-z0-9]* = dependency('\([a-z0-9-]*\)'.*/\1/p" "$TOP/meson.build" |
+for library in $(sed -n "s/^[a-z0-9_]* = dependency('\([a-z0-9-]*\)'.*/\1/p" "$TOP/meson.build" |
 	grep -vx 'systemd\|threads'); do
 	owner=$(dpkg -S "*/pkgconfig/$library.pc" | cut -d : -f 1 | head -n 1)
 	grep -q "^ $owner\b" "$TOP/debian/control" || fail "debian/control does not name $owner"
