@@ -88,6 +88,10 @@ _shuntctl()
 	exec:3) mapfile -t COMPREPLY < <(compgen -c -- "$word") ;;
 	exec:*) _shuntctl_files "$word" ;;
 	esac
+	# What follows exec's cgroup is another command's.
+	if [[ $word == -* && ${COMP_WORDS[i]}:$((COMP_CWORD - i)) != exec:[2-9]* ]]; then
+		mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -W '-j --help' -- "$word")
+	fi
 }
 
 complete -F _shuntctl shuntctl

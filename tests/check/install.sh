@@ -46,12 +46,26 @@ for program in sbin/shuntd bin/shuntctl; do
 done
 grep -qx "ExecStart=$prefix/sbin/shuntd" "$DIR$prefix/lib/systemd/system/shuntd.service" ||
 	fail "the unit starts something else"
-(
-	COMP_WORDS=(shuntctl det) COMP_CWORD=1
-	. "$DIR$prefix/share/bash-completion/completions/shuntctl"
+compopt() { :; } # bash has it for completions alone
+completes() # OFFER WORD…: what is offered for the last of these
+{
+	local offer=$1 COMP_WORDS=(shuntctl "${@:2}") COMP_CWORD=$(($# - 1)) COMPREPLY
 	_shuntctl
-	[ "${COMPREPLY[*]}" = detach ]
-) || fail "bash completes 'det' otherwise"
+	[ "${COMPREPLY[*]}" = "$offer" ] || fail "bash completes '${*:2}' with '${COMPREPLY[*]}'"
+}
+. "$DIR$prefix/share/bash-completion/completions/shuntctl"
+completes detach det
+completes "-s -j --help --version" -
+completes detach -s /run/socket -j det
+completes "-j --help" status -
+completes "-a -j --help" cgroups -
+completes "--mesh" flows --pid 1 --m
+completes "spliced spilled" events --state sp
+completes bytes flows --sort b
+completes "-i -n -T -j --help" graph -
+completes svg graph -T s
+completes -- exec / ""
+completes "" exec / -- sh -
 
 echo "; the operator was here" >>"$DIR/etc/shunt/shunt.ini"
 meson install -C "$BUILD" --no-rebuild --quiet --destdir "$DIR"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""The manual against the code: keys and their defaults, commands, outcomes, reasons and
-counters are the same in both, and neither mandoc nor man has a complaint about a page."""
+"""The manual, and bash's completion, against the code: keys and their defaults, commands, options,
+outcomes, reasons and counters are the same, and neither mandoc nor man has a complaint."""
 import os
 import pathlib
 import re
@@ -103,6 +103,38 @@ def check_commands():
     expect_same("commands in shuntctl.8", code_commands(), set(items(page["COMMANDS"], "Cm")))
 
 
+def code_options():
+    """{command: its own options}, in the order of the code."""
+    shared = ["--" + name for name in re.findall(r'\{\s*\\?\s*"(\w+)", required_argument',
+                                                 read("agent/ctl/filter.h"))]
+    own = {}
+    for command in code_commands():
+        text = read(f"agent/ctl/cmd_{command}.c")
+        short = re.search(r'getopt\(argc, argv, "[+:]*([\w:]*)"', text)
+        own[command] = {"-" + letter for letter in (short[1] if short else "").replace(":", "")}
+        own[command] |= {"--" + name for name in
+                         re.findall(r'\{"(\w+)", required_argument', text)}
+        own[command] |= set(re.findall(r'strcmp\(argv\[1\], "(-\w)"\)', text))
+        if "FILTER_OPTIONS" in text:
+            own[command] |= set(shared)
+    expect(len(shared) >= 5, "agent/ctl/filter.h is not understood any more")
+    return own
+
+
+def check_completion():
+    completion = read("conf/shuntctl.bash")
+    commands = re.search(r"^_shuntctl_commands='(.*)'", completion, re.M)[1].split()
+    expect_same("commands in shuntctl.bash", code_commands(), set(commands))
+    synopsis = sections("docs/man/shuntctl.8")["COMMANDS"]
+    for command, options in code_options().items():
+        tag = re.search(rf"^\.It Cm {command}\b(.*)", synopsis, re.M)[1]
+        for option in options:
+            expect(re.search(rf"(^|[ '|]){option}\b", completion, re.M),
+                   f"shuntctl.bash: {option} of {command} is missing")
+            expect(re.search(rf"Fl {option[1:]}\b", tag),
+                   f"shuntctl.8: {option} of {command} is missing")
+
+
 def check_counters():
     page = sections("docs/man/shuntctl.8")
     for section, macro in (("OUTCOMES", "SHUNT_OUTCOMES"), ("REASONS", "SHUNT_REASONS"),
@@ -136,6 +168,7 @@ def check_lint():
 
 check_config()
 check_commands()
+check_completion()
 check_counters()
 linted = check_lint()
 if failures:
