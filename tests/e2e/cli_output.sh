@@ -214,7 +214,7 @@ echo "--- what is not UTF-8"
 latin=$DIR/$'caf\xe9.ini'
 cp "$DIR/good.ini" "$latin"
 spawn shuntd host - "$SHUNTD" -c "$latin"
-wait_for 60 "shuntd answers" ctl counters
+wait_for 180 "shuntd answers" ctl counters
 holds "$(ctl status)" 'caf\xe9.ini'
 holds "$(ctl cgroups)" 'caf\xe9.ini:9: cgroups'
 printf 'caf\xe9 = 1\n' >>"$latin"

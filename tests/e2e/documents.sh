@@ -48,7 +48,7 @@ as_meant()
 agent_start()
 {
 	spawn shuntd host - "$BUILD/agent/shuntd" -c "$DIR/shunt.ini"
-	wait_for 20 "shuntd answers" ctl status
+	wait_for 180 "shuntd answers" ctl status
 }
 
 run() # LINE
@@ -64,13 +64,13 @@ run() # LINE
 		(cd "$DIR/work" && bash -c "$line") || fail "$document: $1"
 	else
 		running shuntd || agent_start
-		(cd "$DIR/work" && enter host "$APP" timeout 60 bash -c "$line") >"$DIR/said.log" 2>&1 ||
+		(cd "$DIR/work" && enter host "$APP" timeout 180 bash -c "$line") >"$DIR/said.log" 2>&1 ||
 			fail "$document: '$1': $(tail -n 3 "$DIR/said.log")"
 		[[ $line != "shuntctl detach" ]] || { wait "${PIDS[shuntd]}" && unset 'PIDS[shuntd]'; }
 	fi
 	echo "ok: $document: $1"
-	[[ $line != *"haproxy -D"* ]] || wait_for 10 "HAProxy listens" listening "$APP" 10001
-	[[ $line != *splice_bytes* ]] || wait_for 20 "HAProxy was told, and spliced" shop_is_fast
+	[[ $line != *"haproxy -D"* ]] || wait_for 30 "HAProxy listens" listening "$APP" 10001
+	[[ $line != *splice_bytes* ]] || wait_for 60 "HAProxy was told, and spliced" shop_is_fast
 }
 
 # What the last command of the set-up of HAProxy is to show, when curl was run once more.

@@ -53,7 +53,7 @@ agent_start()
 	sed -i "/^\[mesh test\]/,/^tcp_redirect/d; s|^cgroup_root = .*|cgroup_root = $DIR/cgroup|
 		s|^control_socket = .*|control_socket = $DIR/run/control.sock|" "$DIR/shunt.ini"
 	in_pod shuntd "$BUILD/agent/shuntd" -c "$DIR/shunt.ini"
-	wait_for 20 "shuntd answers" ctl status
+	wait_for 180 "shuntd answers" ctl status
 }
 
 proxy_start() # CGROUP
@@ -144,6 +144,6 @@ bpf_objects "$DIR/bpf/shunt" >"$DIR/objects"
 [ "$(grep -c link "$DIR/objects")" -gt 5 ] || fail "there is too little to take out"
 stop shuntd || fail "shuntd failed when its pod was ended"
 in_pod detach env PATH="$DIR/bin:$PATH" sh -c "$(daemonset 'patch["command"][-1]')"
-wait_for 20 "the patched pod has detached" test ! -e "$DIR/bpf/shunt"
+wait_for 180 "the patched pod has detached" test ! -e "$DIR/bpf/shunt"
 expect "detached: no program, link or map is left" "" "$(bpf_left "$DIR/objects")"
 running detach || fail "the patched pod ended, and would be started again"

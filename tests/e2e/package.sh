@@ -44,7 +44,7 @@ ctl()
 agent_start()
 {
 	spawn shuntd host - chroot "$ROOT" shuntd
-	wait_for 20 "shuntd answers" ctl status
+	wait_for 180 "shuntd answers" ctl status
 }
 
 # Boots the root: a process that is the first of namespaces of its own, its cgroups this test's.
@@ -229,7 +229,7 @@ cat >"$ROOT/etc/shunt/shunt.ini" <<-END
 	tcp_redirect = 127.0.0.1:15001, [::1]:15001
 END
 in_machine systemctl reload shuntd
-wait_for 20 "the unit has reloaded" machine_has_mesh test
+wait_for 60 "the unit has reloaded" machine_has_mesh test
 # A machine that is no host has process numbers of its own, so it splices nothing, and says so.
 in_machine shuntctl status >"$DIR/status"
 expect "it splices on hosts alone" "kernel" "$(sed -n 's/^splice  *\(on\|off\|kernel\)$/\1/p' "$DIR/status")"
