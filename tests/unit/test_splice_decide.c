@@ -248,7 +248,8 @@ enum guard {
 	GUARD_STRAND = 1 << 21, /* walk_strand(): who reads a connection that is over is found … */
 	GUARD_STRAND_EMPTY = 1 << 22, /* … and taken out once nothing spliced is unread */
 	GUARD_OVER_KICK = 1 << 23,    /* visit_say_out(): one that is over by then */
-	GUARD_ALL = (1 << 24) - 1,
+	GUARD_CALL_OFF = 1 << 24, /* settle(): who is let in, and has bytes of TCP, calls it off */
+	GUARD_ALL = (1 << 25) - 1,
 };
 
 enum reader_kind {
@@ -835,7 +836,7 @@ static bool settle_out(struct model *m, struct moment *now, uint16_t member)
 	if (!(now->flags & member))
 		return true;
 	if (now->flags & ADOPTING) { /* settle_call_off() */
-		if (member == MEMBER_W || !unread(now))
+		if (member == MEMBER_W || !unread(now) || !has(m, GUARD_CALL_OFF))
 			return false;
 		now->flags &= ~(ADOPTING | MEMBER_W | MEMBER_R);
 		now->flags |= KICK;
@@ -1144,6 +1145,7 @@ enum scenario_index {
 	LARGE,
 	END_SHORT_READS,
 	END_FIONREAD,
+	IN_ALONE,
 };
 
 static const struct scenario scenarios[] = {
@@ -1179,6 +1181,8 @@ static const struct scenario scenarios[] = {
 	[END_FIONREAD] = {"FIONREAD of a connection that is over", .reader = READER_FIONREAD,
 			  .messages = {2, 1}, .limit = 1, .buffer = 1, .shuts = true, .ends = true,
 			  .spilled = true},
+	[IN_ALONE] = {"let in, and the agent dies", .reader = READER_FIONREAD, .messages = {2, 1},
+		      .limit = 2, .buffer = 1, .adopts = true, .dies = true, .out = true},
 };
 
 static void test_no_order_of_events_breaks_it(void **state)
@@ -1223,6 +1227,7 @@ static void test_every_guard_is_needed(void **state)
 		{"strand", GUARD_STRAND, END_SHORT_READS, ASLEEP},
 		{"strand empty", GUARD_STRAND_EMPTY, END_SHORT_READS, LOSS},
 		{"over kick", GUARD_OVER_KICK, END_FIONREAD, ASLEEP},
+		{"call off", GUARD_CALL_OFF, IN_ALONE, ASLEEP},
 	};
 
 	unsigned int tried = 0;
