@@ -39,19 +39,23 @@
 __u32 walk_number = 0;
 __u32 walk_everybody = 0;
 
-/* Has a system call the socket's lock, and keeps it for longer than one does that goes on? It may
- * wait for memory: a page of a file whose server does not answer. */
-static __always_inline bool walk_is_held(struct tcp_sock *me)
+/*
+ * Has a system call the lock of the socket at @address, and keeps it for longer than one does that
+ * goes on? It may wait for memory: a page of a file whose server does not answer. Here and below a
+ * global function is one that the verifier checks once, and not wherever it is called.
+ */
+__weak __noinline int walk_is_held(__u64 address)
 {
+	struct sock *sk = (struct sock *)address;
 	__u64 end = bpf_ktime_get_ns() + WALK_HELD_NS;
 
 	for (int i = 0; i < WALK_LOOKS; i++) {
-		if (!*(volatile int *)&tcp_sk(me)->sk_lock.owned)
-			return false;
+		if (!BPF_CORE_READ(sk, sk_lock.owned))
+			return 0;
 		if (bpf_ktime_get_ns() > end)
 			break;
 	}
-	return true;
+	return 1;
 }
 
 /* One socket that the walk passes by. */
@@ -68,7 +72,7 @@ static __always_inline void walk_say(struct walk_at *at, const struct shunt_end_
 	at->stop.end = *end;
 	at->stop.what = what;
 	if (what != SHUNT_WALK_AGAIN && what != SHUNT_WALK_LATER)
-		at->stop.held = walk_is_held(at->me);
+		at->stop.held = walk_is_held(kernel_address(at->me));
 	at->full |= bpf_seq_write(at->seq, &at->stop, sizeof(at->stop)) != 0;
 }
 
