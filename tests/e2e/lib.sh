@@ -105,6 +105,7 @@ sandbox_free() # STATUS
 	fi
 	bpf_objects "$DIR/bpf/shunt" >"$DIR/objects"
 	exec 9>&2 2>/dev/null # bash would say of each process that it was killed
+	jobs -p | xargs -r kill # what the script does beside itself is not in there
 	echo 1 >"$CGROUP_ROOT$CG/cgroup.kill"
 	wait
 	cgroup_remove "$CG"

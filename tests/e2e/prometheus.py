@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Asks a Prometheus that scrapes an agent: prometheus.py URL flows | dashboard FILE | rules |
-quiet | wakes ALERT. Exits with 1 and says what is missing if that does not come in time."""
+"""Asks a Prometheus that scrapes an agent: prometheus.py URL grow METRIC… | dashboard FILE |
+rules | quiet | wakes ALERT. Exits with 1 and says what is missing if that does not come in time."""
 import json
 import math
 import re
@@ -41,8 +41,8 @@ def shows(expression):
     return any(not math.isnan(value) for value in values(expression))
 
 
-def flows():
-    for what in 'shunt_connects_total{outcome="redirected"}', "shunt_splice_bytes_total":
+def grow(*metrics):
+    for what in metrics:
         wait_until(lambda what=what: sum(values(f"rate({what}[20s])")) > 0, f"{what} grows")
 
 
@@ -110,5 +110,5 @@ def wakes(name):
 
 
 URL = sys.argv[1]
-{function.__name__: function for function in (flows, dashboard, rules, quiet, wakes)}[
+{function.__name__: function for function in (grow, dashboard, rules, quiet, wakes)}[
     sys.argv[2]](*sys.argv[3:])

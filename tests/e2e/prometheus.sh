@@ -53,7 +53,10 @@ ask() # WHAT…
 		fail "Prometheus: $*"
 }
 
-ask flows
+ask grow 'shunt_connects_total{outcome="redirected"}'
+if splices; then
+	ask grow shunt_splice_bytes_total
+fi
 ask dashboard "$CONF/grafana/shunt.json"
 ask rules
 ask quiet
