@@ -56,8 +56,11 @@ ask() # WHAT…
 ask grow 'shunt_connects_total{outcome="redirected"}'
 if splices; then
 	ask grow shunt_splice_bytes_total
+	ask dashboard "$CONF/grafana/shunt.json"
+else
+	# Without the programs that splice there is nothing to test.
+	ask dashboard "$CONF/grafana/shunt.json" Self-test
 fi
-ask dashboard "$CONF/grafana/shunt.json"
 ask rules
 ask quiet
 
