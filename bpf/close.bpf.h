@@ -77,10 +77,21 @@ static __always_inline void close_strand(const struct pair_view *view, struct tc
 		close_take_out(view);
 }
 
+/* There is no reader any more that is owed an edge. */
+static __always_inline void close_reader(struct shunt_end *writer)
+{
+	if (pair_state(writer) == SHUNT_STATE_SPILLED)
+		pair_turn(writer, SHUNT_STATE_SPILLED, SHUNT_STATE_PLAIN);
+}
+
 /*
  * One end is over. TCP_CLOSE also is the end of FIN_WAIT2 and the begin of TIME_WAIT: the client's
  * program may have closed long before the sidecar accepts, and the sidecar still wants to know. So
  * the entry goes with the second end, or with the first if there is no other. @state: before.
+ *
+ * The memory of an entry that is deleted may be another pair's at once, and the other end may be
+ * closed at the same time: whoever is not the second does not touch the pair once it has said that
+ * it is closed.
  */
 static __always_inline void close_end(struct bpf_sock *sk, struct tcp_sock *tp, __u32 state)
 {
@@ -93,7 +104,7 @@ static __always_inline void close_end(struct bpf_sock *sk, struct tcp_sock *tp, 
 	    !tcp_orphan(tp))
 		close_keep_dialled(sk, view.pair);
 	closed = SHUNT_PAIR_CLOSED << view.end;
-	before = pair_set(view.pair, closed);
+	before = pair_flags(view.pair);
 	if (before & closed)
 		return;
 	if (sockops_splice && before & SHUNT_PAIR_MEMBER << view.end && !tcp_orphan(tp)) {
@@ -105,10 +116,13 @@ static __always_inline void close_end(struct bpf_sock *sk, struct tcp_sock *tp, 
 	/* The kernel takes it out of the sockhash when its program closes it, if not before.
 	 * Nothing arrives for it any more. */
 	pair_clear(view.pair, SHUNT_PAIR_MEMBER << view.end);
-	if (pair_state(view.peer) == SHUNT_STATE_SPILLED)
-		pair_turn(view.peer, SHUNT_STATE_SPILLED, SHUNT_STATE_PLAIN);
+	close_reader(view.peer);
+	before = pair_set(view.pair, closed);
 	if (before & SHUNT_PAIR_JOINED && !(before & SHUNT_PAIR_CLOSED << !view.end))
 		return;
+	/* A send() that looked before its reader was closed may have spilled since. */
+	close_reader(view.peer);
+	close_reader(view.me);
 	if (!(before & SHUNT_PAIR_JOINED) && before & SHUNT_PAIR_REDIRECTED)
 		count(SHUNT_COUNTER_origdst_withdrawn);
 	reason = view.pair->reason;

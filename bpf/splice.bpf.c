@@ -64,11 +64,12 @@ static __always_inline bool splice_urgent(struct task_struct *task)
 }
 
 /* Why this pair has to leave the sockhash: enum shunt_reason, 0 if it may stay. */
-static __always_inline __u32 splice_veto(const struct pair_view *view, struct tcp_sock *me,
-					 struct tcp_sock *peer, __u32 generation)
+static __always_inline __u32 splice_veto(const struct pair_view *view, __u32 flags,
+					 struct tcp_sock *me, struct tcp_sock *peer,
+					 __u32 generation)
 {
 	struct shunt_pair *pair = view->pair;
-	__u32 flags = pair_flags(pair), veto;
+	__u32 veto;
 	__u64 client = pair->end[SHUNT_CLIENT].cgroup, server = pair->end[SHUNT_SERVER].cgroup;
 
 	if (flags & SHUNT_PAIR_LEAVE)
@@ -207,7 +208,7 @@ static __always_inline bool splice_send(struct sk_msg_md *msg, struct tcp_sock *
 	struct shunt_control *control = pair_control();
 	struct splice_verdict verdict;
 	struct tcp_sock *peer;
-	__u32 from = pair_state(view->me);
+	__u32 from = pair_state(view->me), flags = pair_flags(view->pair);
 	__u8 state = tcp_sk(me)->__sk_common.skc_state;
 
 	splice_note_writer(view, task);
@@ -216,10 +217,15 @@ static __always_inline bool splice_send(struct sk_msg_md *msg, struct tcp_sock *
 	/* After the own shutdown(SHUT_WR) TCP has to refuse, and would not be asked. */
 	if (state != BPF_TCP_ESTABLISHED && state != BPF_TCP_CLOSE_WAIT)
 		return false;
+	/* What is at its address may be another socket by now. */
+	if (flags & SHUNT_PAIR_CLOSED << !view->end) {
+		count(SHUNT_COUNTER_splice_no_peer);
+		return false;
+	}
 	peer = tcp_at(view->peer->sock);
 	struct splice_view now = {
 		.state = from,
-		.veto = splice_veto(view, me, peer, control->generation),
+		.veto = splice_veto(view, flags, me, peer, control->generation),
 		.now = splice_urgent(task),
 		/* Both count the same bytes, so this also says that all has arrived. Whether it was
 		 * acknowledged too need not matter: on a pair that talks back and forth the

@@ -33,6 +33,7 @@ TCP_REPAIR, TCP_ULP, TCP_INQ = 19, 31, 36
 IPPROTO_MPTCP = 262
 IPV6_ADDRFORM = 1
 EDGES = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+CLOSED_CLIENT = 1 << 2  # of a pair's flags
 AGENTLESS = 15  # seconds: keep-alive's timer kicks after one; without it nothing would
 
 
@@ -1276,6 +1277,23 @@ class Ends(SpliceCase):
         with self.spliced():
             write(server, pattern(5000))
             self.assertEqual(read(client, 5000), pattern(5000))
+
+    def test_closed_reader_whose_place_another_socket_takes(self):
+        """What it would have read is no spill: nobody would say that it was over."""
+        for _ in range(8):
+            client, server = self.open()
+            client.close()
+            await_event(server, select.POLLRDHUP)
+            wait_until(lambda: any(pair["flags"] & CLOSED_CLIENT for pair in self.pairs()),
+                       "the client's end is over")
+            with contextlib.ExitStack() as others, self.moving(splice_spilled=0):
+                for _ in range(4):
+                    others.enter_context(self.connection())
+                self.assertEqual(send(server, b"!"), 1)
+                await_event(server, select.POLLHUP)
+                server.close()
+        self.assertEqual([entry["formatted"]["value"]["spilled"]
+                          for entry in self.dump("shunt_control")], [0])
 
     def test_closing_counts_nothing(self):
         """The end of a connection is no spill, no leaving."""
