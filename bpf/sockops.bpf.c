@@ -48,6 +48,9 @@ static __always_inline void sockops_transmit(struct bpf_sock_ops *ctx, struct tc
 
 	if (!pair_find(tcp_numbers(tp), tcp_likely_end(tp), &view))
 		return;
+	/* It resets; the pair may go at any time, with the other end. */
+	if (pair_flags(view.pair) & SHUNT_PAIR_CLOSED << view.end)
+		return;
 	if (!settle(&view, tp)) {
 		if (!(pair_flags(view.pair) & SHUNT_PAIR_ADOPT) &&
 		    (pair_state(view.peer) == SHUNT_STATE_SPILLED ||

@@ -275,6 +275,7 @@ int shunt_visit(struct bpf_sockopt *ctx)
 	struct shunt_end_key *given, end;
 	struct pair_view view;
 	struct tcp_sock *me;
+	__u32 closed;
 	__u64 sock;
 
 	if (ctx->level != SHUNT_VISIT_LEVEL || !control || !visit_by_agent(control))
@@ -297,8 +298,11 @@ int shunt_visit(struct bpf_sockopt *ctx)
 	/* The number of the file may have been given to another one meanwhile. */
 	if (!pair_find(tcp_numbers(me), tcp_likely_end(me), &view) ||
 	    view.key.client != end.pair.client || view.key.server != end.pair.server ||
-	    view.end != end.end || view.me->sock != sock ||
-	    !(pair_flags(view.pair) & SHUNT_PAIR_JOINED))
+	    view.end != end.end || view.me->sock != sock)
+		return 1;
+	/* Of one that is closed already the pair may go at any time, with the other end. */
+	closed = SHUNT_PAIR_CLOSED << view.end;
+	if ((pair_flags(view.pair) & (SHUNT_PAIR_JOINED | closed)) != SHUNT_PAIR_JOINED)
 		return 1;
 	visit_answer = visit_pair(ctx, &view, me);
 	return 1;

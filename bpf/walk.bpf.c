@@ -93,21 +93,27 @@ static __always_inline bool walk_alternates(const struct pair_view *view, struct
  * passed by once more. */
 static __always_inline void walk_consider(const struct pair_view *view, struct tcp_sock *me)
 {
+	__u32 members = SHUNT_PAIR_MEMBER | SHUNT_PAIR_MEMBER << 1;
 	struct shunt_pair *pair = view->pair;
 	bool alternates;
+	__u32 flags;
 
 	if (view->me->walked == walk_number)
 		return;
 	view->me->walked = walk_number;
 	alternates = walk_alternates(view, me);
-	if (pair_flags(pair) & SHUNT_PAIR_ADOPT)
+	flags = pair_flags(pair);
+	if (flags & (SHUNT_PAIR_ADOPT | members))
 		return;
 	if (view->end == SHUNT_CLIENT && pair->backoff)
 		pair->backoff--;
 	if (!alternates || pair->backoff)
 		return;
-	pair->backoff = 1u << (pair->adoptions < WALK_BACKOFF ? pair->adoptions : WALK_BACKOFF);
-	pair_set(pair, SHUNT_PAIR_ADOPT);
+	/* Nothing is locked: its memory may be another pair's by now. Not to that one, if it is
+	 * spliced: its members would be taken out as if nothing could have come for them. */
+	if (__sync_val_compare_and_swap(&pair->flags, flags, flags | SHUNT_PAIR_ADOPT) == flags)
+		pair->backoff =
+			1u << (pair->adoptions < WALK_BACKOFF ? pair->adoptions : WALK_BACKOFF);
 }
 
 /* Is the server's end of the pair still there? Read after what was read of it. */
