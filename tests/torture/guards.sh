@@ -72,6 +72,10 @@ guards=(
 	close.bpf.h
 	s/if \(close_is_undone\(tp, state\)\)/if (false)/
 	kernel splice Undone"
+	"gone: a reader that is closed is not looked at
+	splice.bpf.c
+	s/flags \& SHUNT_PAIR_CLOSED << !view->end/false/
+	kernel splice Ends.test_closed_reader_whose_place_another_socket_takes"
 	"established: nothing is sent after the own shutdown
 	splice.bpf.c
 	s/state != BPF_TCP_ESTABLISHED \&\& /false \&\& &/
