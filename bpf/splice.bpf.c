@@ -230,7 +230,7 @@ static __always_inline bool splice_send(struct sk_msg_md *msg, struct tcp_sock *
 		/* Both count the same bytes, so this also says that all has arrived. Whether it was
 		 * acknowledged too need not matter: on a pair that talks back and forth the
 		 * acknowledgement waits for a segment that will not come. */
-		.read = peer->copied_seq == me->write_seq,
+		.read = peer->copied_seq == me->write_seq && !tcp_held(peer),
 		.empty = tcp_queue_empty(peer),
 		.alone = tcp_users(me) == SPLICE_ALONE,
 		.size = msg->size,

@@ -16,6 +16,10 @@
 #define TCP_O_NONBLOCK 04000   /* asm-generic/fcntl.h; the same on x86, arm64, s390 and riscv */
 #define TCP_PSOCK_MASK (~7ull) /* flags in the low bits of sk_user_data: <net/sock.h> */
 
+/* A socket whose lock is not free for so long is let be … */
+#define TCP_HELD_NS 20000
+#define TCP_LOOKS   256 /* … or all these times that it is looked at */
+
 static __always_inline struct tcp_sock *tcp_at(__u64 address)
 {
 	return bpf_rdonly_cast((void *)address, bpf_core_type_id_kernel(struct tcp_sock));
@@ -120,6 +124,25 @@ static __always_inline bool tcp_queue_empty(struct tcp_sock *tp)
 static __always_inline int tcp_users(struct tcp_sock *tp)
 {
 	return tcp_psock(tp)->refcnt.refs.counter;
+}
+
+/* Has a system call the socket's lock, and keeps it for longer than one does that goes on? It may
+ * wait for memory: a page of a file whose server does not answer. */
+static __always_inline bool tcp_held(struct tcp_sock *tp)
+{
+	volatile int *owned = &tcp_sk(tp)->sk_lock.owned;
+	__u64 end;
+
+	if (!*owned)
+		return false;
+	end = bpf_ktime_get_ns() + TCP_HELD_NS;
+	for (int i = 0; i < TCP_LOOKS; i++) {
+		if (!*owned)
+			return false;
+		if (bpf_ktime_get_ns() > end)
+			break;
+	}
+	return true;
 }
 
 /* What of the socket speaks against splicing, for as long as it is so: enum shunt_reason. */

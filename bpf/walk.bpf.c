@@ -25,10 +25,6 @@
 /* … and neither more than so many times as many as the other: else it streams. */
 #define WALK_BALANCE 3
 
-/* A socket whose lock is not free for so long is let be … */
-#define WALK_HELD_NS 20000
-#define WALK_LOOKS   256 /* … or all these times that it is looked at */
-
 /* Added to the number of the walk where it was noted that it has passed by: of this end, or of the
  * one that was found first, all is said; of the one that was found second. */
 #define WALK_TOLD	 1
@@ -38,25 +34,6 @@
  * processes are passed by, so that what was sent since the last such walk counts. */
 __u32 walk_number = 0;
 __u32 walk_everybody = 0;
-
-/*
- * Has a system call the lock of the socket at @address, and keeps it for longer than one does that
- * goes on? It may wait for memory: a page of a file whose server does not answer. Here and below a
- * global function is one that the verifier checks once, and not wherever it is called.
- */
-__weak __noinline int walk_is_held(__u64 address)
-{
-	struct sock *sk = (struct sock *)address;
-	__u64 end = bpf_ktime_get_ns() + WALK_HELD_NS;
-
-	for (int i = 0; i < WALK_LOOKS; i++) {
-		if (!BPF_CORE_READ(sk, sk_lock.owned))
-			return 0;
-		if (bpf_ktime_get_ns() > end)
-			break;
-	}
-	return 1;
-}
 
 /* One socket that the walk passes by. */
 struct walk_at {
@@ -72,7 +49,7 @@ static __always_inline void walk_say(struct walk_at *at, const struct shunt_end_
 	at->stop.end = *end;
 	at->stop.what = what;
 	if (what != SHUNT_WALK_AGAIN && what != SHUNT_WALK_LATER)
-		at->stop.held = walk_is_held(kernel_address(at->me));
+		at->stop.held = tcp_held(at->me);
 	at->full |= bpf_seq_write(at->seq, &at->stop, sizeof(at->stop)) != 0;
 }
 

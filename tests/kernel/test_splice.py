@@ -1036,6 +1036,30 @@ class Spill(SpliceCase):
         self.assertEqual(page.memory[:], pattern(page.SIZE))
         self.assertEqual(read_pattern(server, sent - page.SIZE, page.SIZE), "right")
 
+    def test_writer_does_not_wait_for_its_reader(self):
+        """A page of memory is not there: that of one end alone, and only it waits."""
+        client, server = self.open()
+        size = 100
+
+        def answer(sock):
+            answered.append(send(sock, pattern(size)))
+        for ahead in 0, 1:  # bytes unread, before those that are read to the page
+            with self.subTest(ahead=ahead):
+                answered = []
+                page = MissingPage(self)
+                write(client, pattern(page.SIZE + ahead))
+                self.assertEqual(read(server, ahead), pattern(ahead))
+                thread = threading.Thread(target=answer, args=[client])
+                with self.reading(server, page, page.SIZE):
+                    thread.start()
+                    thread.join(DEADLINE)
+                    self.assertEqual(answered, [size])
+                thread.join()
+                self.assertEqual(page.memory[:], pattern(page.SIZE, ahead))
+                self.assertEqual(read(server, size), pattern(size))
+                self.converse_until(client, server, lambda: self.members() == 2,
+                                    "it is spliced again")
+
     def test_end_while_another_thread_sends(self):
         """What it has begun to send past TCP arrives, though bytes of TCP came before the end."""
         small, large = 100, 1000  # one fits, the other does not

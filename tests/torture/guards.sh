@@ -72,6 +72,10 @@ guards=(
 	close.bpf.h
 	s/if \(close_is_undone\(tp, state\)\)/if (false)/
 	kernel splice Undone"
+	"held: nobody waits for a reader that keeps its socket's lock
+	splice.bpf.c
+	s/ \&\& !tcp_held\(peer\)//
+	kernel splice Spill.test_writer_does_not_wait_for_its_reader"
 	"gone: a reader that is closed is not looked at
 	splice.bpf.c
 	s/flags \& SHUNT_PAIR_CLOSED << !view->end/false/
