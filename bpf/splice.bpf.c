@@ -27,6 +27,9 @@
 /* How many use the psock while this program runs: the sockhash, and the send() that it runs in. */
 #define SPLICE_ALONE 2
 
+/* A reader that keeps its lock for so long is not waited for. It has it while it copies. */
+#define SPLICE_HELD_NS 100000
+
 /* Who is it that writes? The same process as last time, nearly always. */
 static __always_inline void splice_note_writer(const struct pair_view *view,
 					       struct task_struct *task)
@@ -230,7 +233,7 @@ static __always_inline bool splice_send(struct sk_msg_md *msg, struct tcp_sock *
 		/* Both count the same bytes, so this also says that all has arrived. Whether it was
 		 * acknowledged too need not matter: on a pair that talks back and forth the
 		 * acknowledgement waits for a segment that will not come. */
-		.read = peer->copied_seq == me->write_seq && !tcp_held(peer),
+		.read = peer->copied_seq == me->write_seq && !tcp_held(peer, SPLICE_HELD_NS),
 		.empty = tcp_queue_empty(peer),
 		.alone = tcp_users(me) == SPLICE_ALONE,
 		.size = msg->size,

@@ -16,9 +16,7 @@
 #define TCP_O_NONBLOCK 04000   /* asm-generic/fcntl.h; the same on x86, arm64, s390 and riscv */
 #define TCP_PSOCK_MASK (~7ull) /* flags in the low bits of sk_user_data: <net/sock.h> */
 
-/* A socket whose lock is not free for so long is let be … */
-#define TCP_HELD_NS 20000
-#define TCP_LOOKS   256 /* … or all these times that it is looked at */
+#define TCP_LOOKS 2048 /* at most, at a lock that is held */
 
 static __always_inline struct tcp_sock *tcp_at(__u64 address)
 {
@@ -126,23 +124,27 @@ static __always_inline int tcp_users(struct tcp_sock *tp)
 	return tcp_psock(tp)->refcnt.refs.counter;
 }
 
-/* Has a system call the socket's lock, and keeps it for longer than one does that goes on? It may
- * wait for memory: a page of a file whose server does not answer. */
-static __always_inline bool tcp_held(struct tcp_sock *tp)
+/* A global function, which the verifier checks once. */
+__weak __noinline int tcp_stays_held(__u64 sock, __u64 ns)
 {
-	volatile int *owned = &tcp_sk(tp)->sk_lock.owned;
-	__u64 end;
+	volatile int *owned = &tcp_sk(tcp_at(sock))->sk_lock.owned;
+	__u64 end = bpf_ktime_get_ns() + ns;
 
-	if (!*owned)
-		return false;
-	end = bpf_ktime_get_ns() + TCP_HELD_NS;
 	for (int i = 0; i < TCP_LOOKS; i++) {
 		if (!*owned)
-			return false;
+			return 0;
 		if (bpf_ktime_get_ns() > end)
 			break;
 	}
-	return true;
+	return 1;
+}
+
+/* Has a system call the socket's lock, and keeps it for longer than one does that goes on? It may
+ * wait for memory: a page of a file whose server does not answer. @ns: how long it is looked at. */
+static __always_inline bool tcp_held(struct tcp_sock *tp, __u64 ns)
+{
+	return *(volatile int *)&tcp_sk(tp)->sk_lock.owned &&
+	       tcp_stays_held(kernel_address(tp), ns);
 }
 
 /* What of the socket speaks against splicing, for as long as it is so: enum shunt_reason. */

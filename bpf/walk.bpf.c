@@ -25,6 +25,8 @@
 /* … and neither more than so many times as many as the other: else it streams. */
 #define WALK_BALANCE 3
 
+#define WALK_HELD_NS 20000 /* a socket whose lock is not free for so long is let be */
+
 /* Added to the number of the walk where it was noted that it has passed by: of this end, or of the
  * one that was found first, all is said; of the one that was found second. */
 #define WALK_TOLD	 1
@@ -49,7 +51,7 @@ static __always_inline void walk_say(struct walk_at *at, const struct shunt_end_
 	at->stop.end = *end;
 	at->stop.what = what;
 	if (what != SHUNT_WALK_AGAIN && what != SHUNT_WALK_LATER)
-		at->stop.held = tcp_held(at->me);
+		at->stop.held = tcp_held(at->me, WALK_HELD_NS);
 	at->full |= bpf_seq_write(at->seq, &at->stop, sizeof(at->stop)) != 0;
 }
 

@@ -74,7 +74,7 @@ guards=(
 	kernel splice Undone"
 	"held: nobody waits for a reader that keeps its socket's lock
 	splice.bpf.c
-	s/ \&\& !tcp_held\(peer\)//
+	s/ \&\& !tcp_held\(peer, SPLICE_HELD_NS\)//
 	kernel splice Spill.test_writer_does_not_wait_for_its_reader"
 	"gone: a reader that is closed is not looked at
 	splice.bpf.c
