@@ -45,11 +45,20 @@ typedef struct {
 	__s64 counter;
 } atomic64_t;
 
+typedef struct {
+	int counter;
+} atomic_t;
+
+typedef struct {
+	atomic_t refs;
+} refcount_t;
+
 struct sock_common {
 	atomic64_t skc_cookie;
 	volatile unsigned char skc_state;
 	unsigned long skc_flags;
 	possible_net_t skc_net;
+	refcount_t skc_refcnt;
 	struct sock *skc_listener; /* of a request socket */
 };
 
@@ -84,10 +93,6 @@ struct socket {
 	struct file *file;
 	struct sock *sk;
 };
-
-typedef struct {
-	int counter;
-} atomic_t;
 
 typedef struct {
 	int owned; /* by a system call */
@@ -164,10 +169,6 @@ struct tcp_request_sock {
 struct list_head {
 	struct list_head *next;
 };
-
-typedef struct {
-	atomic_t refs;
-} refcount_t;
 
 struct sk_psock {
 	struct list_head ingress_msg;

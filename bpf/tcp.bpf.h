@@ -70,13 +70,16 @@ static __always_inline __u32 tcp_likely_end(struct tcp_sock *tp)
 	return tcp_sk(tp)->sk_max_ack_backlog ? SHUNT_SERVER : SHUNT_CLIENT;
 }
 
-/* Can its program's calls block? A socket without a file has not been accepted yet. */
+/*
+ * Can its program's calls block? Not so if it has not been accepted yet. The kernel's own sockets
+ * have no file: their users take the place where the kernel keeps a member's psock (nvme-tcp), and
+ * are none that splicing is for.
+ */
 static __always_inline bool tcp_blocking(struct tcp_sock *tp)
 {
 	struct socket *socket = tcp_sk(tp)->sk_socket;
-	struct file *file = socket ? socket->file : NULL;
 
-	return file && !(file->f_flags & TCP_O_NONBLOCK);
+	return socket && (!socket->file || !(socket->file->f_flags & TCP_O_NONBLOCK));
 }
 
 /* Has its program mapped it, as it does before TCP_ZEROCOPY_RECEIVE? */

@@ -25,6 +25,9 @@
 /* … and neither more than so many times as many as the other: else it streams. */
 #define WALK_BALANCE 3
 
+/* Who holds a socket in TCP_CLOSE that is a member: its file, and its psock. */
+#define WALK_HOLDERS 2
+
 #define WALK_HELD_NS 20000 /* a socket whose lock is not free for so long is let be */
 
 /* Added to the number of the walk where it was noted that it has passed by: of this end, or of the
@@ -222,6 +225,17 @@ static __always_inline void walk_discover(struct walk_at *at)
 }
 
 /*
+ * Nothing is on its way to a reader in TCP_CLOSE, whose writer redirects no more. A send() that
+ * decided to before holds the reader since, which it began to do under its own lock
+ * (sk_psock_msg_verdict()) and so before its direction was ended.
+ */
+static __always_inline bool walk_is_alone(struct tcp_sock *me)
+{
+	return tcp_users(me) <= SETTLE_IDLE &&
+	       tcp_sk(me)->__sk_common.skc_refcnt.refs.counter <= WALK_HOLDERS;
+}
+
+/*
  * A reader whose connection is over, with bytes of TCP unread. There may be no pair any more, so
  * that it is in a sockhash says that it is in ours, or somebody else's. If an agent was killed when
  * it had just taken it out it is in none, and was not told.
@@ -230,14 +244,12 @@ static __always_inline void walk_strand(struct walk_at *at, const struct shunt_c
 {
 	struct tcp_sock *me = at->me;
 	struct shunt_end_key end = {.end = tcp_likely_end(me)};
-	int users = tcp_users(me);
-	/* A send() to it that was under way when the writer ended its direction is one of them. */
-	__u32 what = users <= SETTLE_IDLE && tcp_queue_empty(me) ? SHUNT_WALK_STRANDED
-								 : SHUNT_WALK_BEHIND;
+	bool behind = !walk_is_alone(me) || !tcp_queue_empty(me);
+	__u32 what = behind ? SHUNT_WALK_BEHIND : SHUNT_WALK_STRANDED;
 
 	if (!settle_unread(me))
 		return;
-	if (!users) {
+	if (!tcp_users(me)) {
 		if (!control->discover || !bpf_map_lookup_elem(&shunt_cgroups, &at->stop.cgroup))
 			return;
 		what = SHUNT_WALK_KICK;

@@ -22,7 +22,7 @@
 #include <linux/types.h>
 
 /* Raised whenever the layout or the meaning of anything in this file changes. */
-#define SHUNT_ABI_VERSION 6
+#define SHUNT_ABI_VERSION 7
 
 /*
  * What no version changes, so that each can take over from each, later or earlier: what stands in

@@ -915,8 +915,8 @@ static void settle_w(struct model *m, const struct moment *from)
 
 /*
  * walk_strand() and strand_visit(). That the walk looks before the agent deletes need not be told
- * apart: a send() that was under way at the end is over by then (docs/SPLICING.md, What is not
- * covered), and nothing else adds to the queue.
+ * apart: it has seen that a send() that was under way at the end is over (walk_is_alone()), and
+ * nothing else adds to the queue.
  */
 static void agent_walks_over(struct model *m, const struct moment *from)
 {
