@@ -203,6 +203,23 @@ static __always_inline __u64 splice_room(const struct pair_view *view, struct tc
 	return limit;
 }
 
+/*
+ * Is the reader's lock held by a call that may not go on? Not so if that is a send() which looks at
+ * the writer's lock, held here: the second of the two that looks goes on, and the first sees it.
+ */
+static __always_inline bool splice_held(const struct pair_view *view, struct tcp_sock *peer)
+{
+	__u32 looks = SHUNT_PAIR_LOOKS << view->end;
+	bool held;
+
+	if (!tcp_owned(peer))
+		return false;
+	held = !(pair_set(view->pair, looks) & SHUNT_PAIR_LOOKS << !view->end) &&
+	       tcp_held(peer, SPLICE_HELD_NS);
+	pair_clear(view->pair, looks);
+	return held;
+}
+
 /* Returns whether the message was redirected. */
 static __always_inline bool splice_send(struct sk_msg_md *msg, struct tcp_sock *me,
 					const struct pair_view *view)
@@ -233,7 +250,7 @@ static __always_inline bool splice_send(struct sk_msg_md *msg, struct tcp_sock *
 		/* Both count the same bytes, so this also says that all has arrived. Whether it was
 		 * acknowledged too need not matter: on a pair that talks back and forth the
 		 * acknowledgement waits for a segment that will not come. */
-		.read = peer->copied_seq == me->write_seq && !tcp_held(peer, SPLICE_HELD_NS),
+		.read = peer->copied_seq == me->write_seq && !splice_held(view, peer),
 		.empty = tcp_queue_empty(peer),
 		.alone = tcp_users(me) == SPLICE_ALONE,
 		.size = msg->size,

@@ -142,12 +142,17 @@ __weak __noinline int tcp_stays_held(__u64 sock, __u64 ns)
 	return 1;
 }
 
-/* Has a system call the socket's lock, and keeps it for longer than one does that goes on? It may
- * wait for memory: a page of a file whose server does not answer. @ns: how long it is looked at. */
+/* Has a system call the socket's lock? */
+static __always_inline bool tcp_owned(struct tcp_sock *tp)
+{
+	return *(volatile int *)&tcp_sk(tp)->sk_lock.owned;
+}
+
+/* … and keeps it for longer than one does that goes on? It may wait for memory: a page of a file
+ * whose server does not answer. @ns: how long it is looked at. */
 static __always_inline bool tcp_held(struct tcp_sock *tp, __u64 ns)
 {
-	return *(volatile int *)&tcp_sk(tp)->sk_lock.owned &&
-	       tcp_stays_held(kernel_address(tp), ns);
+	return tcp_owned(tp) && tcp_stays_held(kernel_address(tp), ns);
 }
 
 /* What of the socket speaks against splicing, for as long as it is so: enum shunt_reason. */

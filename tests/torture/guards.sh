@@ -66,7 +66,7 @@ guards=(
 	kernel splice Spill.test_reader_of_a_connection_that_is_over"
 	"end: a send() may be under way when another thread ends the direction
 	close.bpf.h splice.bpf.c
-	s/tcp_users\(tcp_at\(view->peer->sock\)\) > SETTLE_IDLE/false/; s/ \&\& !tcp_held\(peer, SPLICE_HELD_NS\)//
+	s/tcp_users\(tcp_at\(view->peer->sock\)\) > SETTLE_IDLE/false/; s/ \&\& !splice_held\(view, peer\)//
 	kernel splice Spill.test_end_while_another_thread_sends"
 	"undone: a connection that is undone takes its bytes along
 	close.bpf.h
@@ -74,8 +74,12 @@ guards=(
 	kernel splice Undone"
 	"held: nobody waits for a reader that keeps its socket's lock
 	splice.bpf.c
-	s/ \&\& !tcp_held\(peer, SPLICE_HELD_NS\)//
+	s/ \&\& !splice_held\(view, peer\)//
 	kernel splice Spill.test_writer_does_not_wait_for_its_reader"
+	"looks: two that send at once do not wait for each other
+	splice.bpf.c
+	s/ \& SHUNT_PAIR_LOOKS << !view->end/ \& 0/
+	kernel splice Spill.test_both_ends_send_at_once"
 	"gone: a reader that is closed is not looked at
 	splice.bpf.c
 	s/flags \& SHUNT_PAIR_CLOSED << !view->end/false/
