@@ -53,7 +53,6 @@ class Families(SpliceCase):
     def test_mapped_client_of_a_dual_stack_listener(self):
         self.open("::", "::ffff:127.0.0.1")
 
-
     def test_mapped_client_that_would_be_ipv4(self):
         """The documented difference: the kernel does not take it for an IPv6 socket."""
         def ask(place):
