@@ -210,8 +210,8 @@ class Refused(PinsCase):
         for what, make in {
                 "theirs": os.mkdir, "v": os.mkdir, "v04": os.mkdir, "v7x": os.mkdir,
                 "map": lambda path: create(path, type="hash", key=4, value=4, entries=8, name="a"),
-                "v7": lambda path: os.symlink(self.theirs, path),
-                "v8": lambda path: create(path, type="hash", key=4, value=4, entries=8, name="a"),
+                "v1007": lambda path: os.symlink(self.theirs, path),
+                "v1008": lambda path: create(path, type="hash", key=4, value=4, entries=8, name="a"),
         }.items():
             with self.subTest(what):
                 path = f"{self.agent.pins}/{what}"
