@@ -19,9 +19,9 @@ static __always_inline __u32 adopt_veto(const struct pair_view *view, struct tcp
 
 	if (state != BPF_TCP_ESTABLISHED || tcp_sk(peer)->__sk_common.skc_state != state)
 		return SHUNT_REASON_closing;
-	veto = tcp_veto(me);
+	veto = tcp_veto_at(kernel_address(me));
 	if (!veto)
-		veto = tcp_veto(peer);
+		veto = tcp_veto_at(kernel_address(peer));
 	if (!veto)
 		veto = scope_program_veto(client->program);
 	if (!veto)

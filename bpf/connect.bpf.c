@@ -90,8 +90,7 @@ static __always_inline __u32 connect_attempt(struct bpf_sock_addr *ctx)
 /* Notes in the socket's own storage what the program dialled and where it goes instead. */
 static __always_inline bool connect_remember(struct bpf_sock_addr *ctx,
 					     const struct decide_query *query,
-					     const struct shunt_endpoint *target, __u32 slot,
-					     __u32 row, bool source_open)
+					     const struct redirect_answer *answer, bool source_open)
 {
 	struct shunt_sock *state;
 
@@ -100,9 +99,9 @@ static __always_inline bool connect_remember(struct bpf_sock_addr *ctx,
 	if (!state)
 		return false;
 	state->dialled = query->destination;
-	state->actual = *target;
-	state->mesh = slot;
-	state->row = row;
+	state->actual = answer->target;
+	state->mesh = answer->slot;
+	state->row = answer->row;
 	state->redirected_at = bpf_ktime_get_ns();
 	state->attempt = connect_attempt(ctx);
 	state->pid = bpf_get_current_pid_tgid() >> 32;
@@ -134,17 +133,16 @@ static __always_inline bool connect_runs_again(struct bpf_sock_addr *ctx,
 	       bpf_ktime_get_ns() - before->redirected_at < CONNECT_AGAIN_NS;
 }
 
-/* Returns the verdict of the hook; *@ret_redirected: *@target has to be written to the context. */
+/* Returns the verdict of the hook; *@ret_redirected: @answer->target has to be written to the
+ * context. */
 static __always_inline int connect_decide(struct bpf_sock_addr *ctx, struct decide_query *query,
-					  struct shunt_endpoint *target, bool *ret_redirected)
+					  struct redirect_answer *answer, bool *ret_redirected)
 {
-	struct redirect_asker asker = {.ctx = ctx};
 	struct bpf_sock *sk = ctx->sk;
 	enum shunt_outcome outcome;
 	struct shunt_sock *before;
 	bool bound_by_us = false, chosen_by_kernel;
 	__be32 source[4];
-	__u32 slot = 0;
 
 	count(SHUNT_COUNTER_connect_seen);
 	before = bpf_sk_storage_get(&shunt_socks, sk, NULL, 0);
@@ -159,13 +157,13 @@ static __always_inline int connect_decide(struct bpf_sock_addr *ctx, struct deci
 		return redirect_conclude(ctx, query, SHUNT_COUNTER_connect_redirected, before->row,
 					 SHUNT_OUTCOME_already);
 
-	outcome = redirect_decide(&asker, sk, query, &slot, target);
+	outcome = redirect_decide(ctx, query, answer);
 	if (before && bound_by_us)
 		connect_unbind_source(ctx);
 	if (outcome == SHUNT_OUTCOME_redirected &&
-	    !connect_remember(ctx, query, target, slot, asker.row,
+	    !connect_remember(ctx, query, answer,
 			      bound_by_us || chosen_by_kernel || addr_unspecified(source)))
-		outcome = redirect_no_memory(slot);
+		outcome = redirect_no_memory(answer->slot);
 	if (outcome == SHUNT_OUTCOME_redirected) {
 		*ret_redirected = true;
 		if (decide_is_dns(query))
@@ -173,35 +171,36 @@ static __always_inline int connect_decide(struct bpf_sock_addr *ctx, struct deci
 	} else if (before && !chosen_by_kernel) { /* it stays as it is where connect() fails */
 		before->flags &= SHUNT_SOCK_BOUND;
 	}
-	return redirect_conclude(ctx, query, SHUNT_COUNTER_connect_redirected, asker.row, outcome);
+	return redirect_conclude(ctx, query, SHUNT_COUNTER_connect_redirected, answer->row,
+				 outcome);
 }
 
 SEC("cgroup/connect4")
 int shunt_connect4(struct bpf_sock_addr *ctx)
 {
-	struct shunt_endpoint target = {};
+	struct redirect_answer answer = {};
 	struct decide_query query = {};
 	bool redirected = false;
 	int verdict;
 
 	redirect_read_v4(ctx, &query.destination);
-	verdict = connect_decide(ctx, &query, &target, &redirected);
+	verdict = connect_decide(ctx, &query, &answer, &redirected);
 	if (redirected)
-		redirect_write_v4(ctx, &target);
+		redirect_write_v4(ctx, &answer.target);
 	return verdict;
 }
 
 SEC("cgroup/connect6")
 int shunt_connect6(struct bpf_sock_addr *ctx)
 {
-	struct shunt_endpoint target = {};
+	struct redirect_answer answer = {};
 	struct decide_query query = {};
 	bool redirected = false;
 	int verdict;
 
 	redirect_read_v6(ctx, &query.destination);
-	verdict = connect_decide(ctx, &query, &target, &redirected);
+	verdict = connect_decide(ctx, &query, &answer, &redirected);
 	if (redirected)
-		redirect_write_v6(ctx, &target);
+		redirect_write_v6(ctx, &answer.target);
 	return verdict;
 }

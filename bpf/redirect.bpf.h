@@ -17,10 +17,17 @@
 #include "stats.bpf.h"
 #include "watch.bpf.h"
 
+/* What the decision has found out beside the outcome. */
+struct redirect_answer {
+	struct shunt_endpoint target;
+	__u32 slot;	       /* the mesh, if it came to ask for one */
+	__u32 row;	       /* where that counts, once it is known */
+	bool listener_covered; /* the hooks run for the socket that listens */
+};
+
 struct redirect_asker {
 	struct bpf_sock_addr *ctx;
-	bool listener_covered; /* the hooks run for the socket that listens */
-	__u32 row;	       /* where the mesh counts, once it is known */
+	struct redirect_answer *answer;
 };
 
 static __always_inline bool decide_cidr(void *asker, __u32 mesh, enum shunt_cidr_kind kind,
@@ -69,7 +76,7 @@ static __always_inline bool decide_listening(void *asker, const struct shunt_end
 	if (!listener)
 		return false;
 	if (protocol == IPPROTO_UDP)
-		a->listener_covered = cgroup_classify(listener, &cgroup);
+		a->answer->listener_covered = cgroup_classify(listener, &cgroup);
 	bpf_sk_release(listener);
 	return true;
 }
@@ -166,26 +173,33 @@ static __always_inline __u32 redirect_device(struct bpf_sock *sk, const struct d
 						       : BPF_CORE_READ(inet, pinet6, ucast_oif);
 }
 
-/* The whole decision; *@ret_slot is the mesh, if it came to ask for one. */
-static __always_inline enum shunt_outcome
-redirect_decide(struct redirect_asker *asker, struct bpf_sock *sk, struct decide_query *query,
-		__u32 *ret_slot, struct shunt_endpoint *ret_target)
+/*
+ * The whole decision: enum shunt_outcome. A global function, which the verifier checks once, and
+ * not for all that its callers know; they go on from one unknown outcome.
+ */
+__weak __noinline int redirect_decide(struct bpf_sock_addr *ctx, struct decide_query *query,
+				      struct redirect_answer *ret)
 {
-	enum shunt_outcome outcome = decide_protocol(query);
+	struct redirect_asker asker = {.ctx = ctx, .answer = ret};
+	struct bpf_sock *sk = ctx->sk;
+	enum shunt_outcome outcome;
 	struct shunt_cgroup cgroup;
 	struct shunt_mesh *mesh;
 
+	if (!query || !ret)
+		return SHUNT_OUTCOME_unclassified;
+	outcome = decide_protocol(query);
 	if (outcome != SHUNT_OUTCOME_MAX)
 		return outcome;
 	outcome = decide_early(cgroup_classify(sk, &cgroup) ? &cgroup : NULL);
 	if (outcome != SHUNT_OUTCOME_MAX)
 		return outcome;
 
-	*ret_slot = cgroup.mesh;
-	mesh = bpf_map_lookup_elem(&shunt_meshes, ret_slot);
+	ret->slot = cgroup.mesh;
+	mesh = bpf_map_lookup_elem(&shunt_meshes, &cgroup.mesh);
 	if (!mesh)
 		return SHUNT_OUTCOME_unclassified;
-	asker->row = mesh->row;
+	ret->row = mesh->row;
 	if (mesh->flags & SHUNT_MESH_OWNERS) {
 		__u64 owner = bpf_get_current_uid_gid();
 
@@ -193,7 +207,7 @@ redirect_decide(struct redirect_asker *asker, struct bpf_sock *sk, struct decide
 		query->gid = owner >> 32;
 	}
 	query->device = redirect_device(sk, query);
-	return decide(asker, *ret_slot, mesh, query, ret_target);
+	return decide(&asker, cgroup.mesh, mesh, query, &ret->target);
 }
 
 /* What the program gets when its call is refused: 0 makes the kernel fail it with this error. */

@@ -34,21 +34,21 @@ static __always_inline __u32 sendmsg_number(struct shunt_resolver_set *set,
  * Notes which server the program asks. Returns the number that the datagram has to carry in its
  * source address (0: none), or negative errno.
  */
-static __always_inline int sendmsg_remember(struct redirect_asker *asker,
+static __always_inline int sendmsg_remember(struct bpf_sock_addr *ctx,
 					    const struct decide_query *query,
-					    const struct shunt_endpoint *target, bool source_open)
+					    const struct redirect_answer *answer, bool source_open)
 {
 	struct shunt_resolvers *resolvers;
 	struct shunt_resolver_set *set;
 
-	resolvers = bpf_sk_storage_get(&shunt_resolvers, asker->ctx->sk, NULL,
-				       BPF_SK_STORAGE_GET_F_CREATE);
+	resolvers =
+		bpf_sk_storage_get(&shunt_resolvers, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!resolvers)
 		return -ENOMEM;
 	set = addr_v4_mapped(query->destination.addr) ? &resolvers->set[SHUNT_V4]
 						      : &resolvers->set[SHUNT_V6];
-	set->actual = *target;
-	if (source_open && asker->listener_covered)
+	set->actual = answer->target;
+	if (source_open && answer->listener_covered)
 		return sendmsg_number(set, &query->destination);
 
 	/* The answer could not find its way back from a number: all servers share slot 0. */
@@ -85,36 +85,35 @@ static __always_inline bool sendmsg_connected(struct bpf_sock *sk,
 
 /* What is to be changed of a datagram. */
 struct sendmsg_change {
-	bool redirected;
-	struct shunt_endpoint target; /* where it goes, … */
-	__u32 number;		      /* … and what its source address says; 0: nothing */
+	bool redirected; /* to where redirect_decide() says, and … */
+	__u32 number;	 /* … this is what its source address says; 0: nothing */
 };
 
 /* Returns the verdict of the hook. @source_open: the source address may be chosen. */
 static __always_inline int sendmsg_decide(struct bpf_sock_addr *ctx, struct decide_query *query,
-					  bool source_open, struct sendmsg_change *ret)
+					  bool source_open, struct redirect_answer *answer,
+					  struct sendmsg_change *ret)
 {
-	struct redirect_asker asker = {.ctx = ctx};
 	enum shunt_outcome outcome;
-	__u32 slot = 0;
 	int number;
 
 	count(SHUNT_COUNTER_sendmsg_seen);
 	query->protocol = ctx->protocol;
 	query->source_loopback = sendmsg_bound_loopback(ctx->sk);
 	query->connected = sendmsg_connected(ctx->sk, &query->destination);
-	outcome = redirect_decide(&asker, ctx->sk, query, &slot, &ret->target);
+	outcome = redirect_decide(ctx, query, answer);
 	if (outcome == SHUNT_OUTCOME_redirected) {
-		number = sendmsg_remember(&asker, query, &ret->target, source_open);
+		number = sendmsg_remember(ctx, query, answer, source_open);
 		if (number < 0) {
-			outcome = redirect_no_memory(slot);
+			outcome = redirect_no_memory(answer->slot);
 		} else {
 			ret->number = number;
 			ret->redirected = true;
 			count(SHUNT_COUNTER_dns_redirected);
 		}
 	}
-	return redirect_conclude(ctx, query, SHUNT_COUNTER_sendmsg_redirected, asker.row, outcome);
+	return redirect_conclude(ctx, query, SHUNT_COUNTER_sendmsg_redirected, answer->row,
+				 outcome);
 }
 
 /* Not if the socket is bound or the datagram names its source (IP_PKTINFO). */
@@ -138,6 +137,7 @@ static __always_inline void sendmsg_write_source_v6(struct bpf_sock_addr *ctx,
 SEC("cgroup/sendmsg4")
 int shunt_sendmsg4(struct bpf_sock_addr *ctx)
 {
+	struct redirect_answer answer = {};
 	struct sendmsg_change change = {};
 	struct decide_query query = {};
 	__be32 source[4];
@@ -149,9 +149,9 @@ int shunt_sendmsg4(struct bpf_sock_addr *ctx)
 		count(SHUNT_COUNTER_dns_answered);
 	}
 	addr_set_v4(source, ctx->msg_src_ip4);
-	verdict = sendmsg_decide(ctx, &query, sendmsg_source_open(ctx, source), &change);
+	verdict = sendmsg_decide(ctx, &query, sendmsg_source_open(ctx, source), &answer, &change);
 	if (change.redirected)
-		redirect_write_v4(ctx, &change.target);
+		redirect_write_v4(ctx, &answer.target);
 	if (change.number) {
 		addr_set_token(source, SHUNT_V4, change.number);
 		ctx->msg_src_ip4 = source[3];
@@ -162,6 +162,7 @@ int shunt_sendmsg4(struct bpf_sock_addr *ctx)
 SEC("cgroup/sendmsg6")
 int shunt_sendmsg6(struct bpf_sock_addr *ctx)
 {
+	struct redirect_answer answer = {};
 	struct sendmsg_change change = {};
 	struct decide_query query = {};
 	__be32 source[4];
@@ -182,9 +183,9 @@ int shunt_sendmsg6(struct bpf_sock_addr *ctx)
 	source[1] = ctx->msg_src_ip6[1];
 	source[2] = ctx->msg_src_ip6[2];
 	source[3] = ctx->msg_src_ip6[3];
-	verdict = sendmsg_decide(ctx, &query, sendmsg_source_open(ctx, source), &change);
+	verdict = sendmsg_decide(ctx, &query, sendmsg_source_open(ctx, source), &answer, &change);
 	if (change.redirected)
-		redirect_write_v6(ctx, &change.target);
+		redirect_write_v6(ctx, &answer.target);
 	if (change.number) {
 		addr_set_token(source, SHUNT_V6, change.number);
 		sendmsg_write_source_v6(ctx, source);

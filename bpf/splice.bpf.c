@@ -77,9 +77,9 @@ static __always_inline __u32 splice_veto(const struct pair_view *view, __u32 fla
 
 	if (flags & SHUNT_PAIR_LEAVE)
 		return pair->reason ? pair->reason : SHUNT_REASON_disabled;
-	veto = tcp_veto(me);
+	veto = tcp_veto_at(kernel_address(me));
 	if (!veto)
-		veto = tcp_veto(peer);
+		veto = tcp_veto_at(kernel_address(peer));
 	if (veto || view->me->checked == generation)
 		return veto;
 	veto = scope_program_veto(view->peer->program);
@@ -141,9 +141,10 @@ static __always_inline void splice_tell(const struct pair_view *view, __u32 kind
 		pair_event(kind, view->me->pid, 0);
 }
 
-/* Carries out a change of state; false: somebody else changed it first. */
-static __always_inline bool splice_turn(const struct pair_view *view,
-					const struct splice_verdict *verdict, __u32 from)
+/* Carries out a change of state; false: somebody else changed it first. Seldom called: a function
+ * of its own costs nothing, and the verifier less. */
+static __noinline bool splice_turn(const struct pair_view *view,
+				   const struct splice_verdict *verdict, __u32 from)
 {
 	struct shunt_end *me = view->me;
 
@@ -220,6 +221,15 @@ static __always_inline bool splice_held(const struct pair_view *view, struct tcp
 	return held;
 }
 
+/* splice_decide() as a global function, as tcp_veto_at() is. */
+__weak __noinline int splice_judge(const struct splice_view *view, struct splice_verdict *ret)
+{
+	if (!view || !ret)
+		return -EINVAL;
+	splice_decide(view, ret);
+	return 0;
+}
+
 /* Returns whether the message was redirected. */
 static __always_inline bool splice_send(struct sk_msg_md *msg, struct tcp_sock *me,
 					const struct pair_view *view)
@@ -268,7 +278,8 @@ static __always_inline bool splice_send(struct sk_msg_md *msg, struct tcp_sock *
 		now.veto = SHUNT_REASON_urgent;
 	else if (splice_is_stream(view, msg->size) && !now.veto)
 		now.veto = SHUNT_REASON_stream;
-	splice_decide(&now, &verdict);
+	if (splice_judge(&now, &verdict))
+		return false;
 	if (verdict.state != from && !splice_turn(view, &verdict, from))
 		return false;
 	if (!verdict.redirect)

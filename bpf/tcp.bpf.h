@@ -178,3 +178,13 @@ static __always_inline __u32 tcp_veto(struct tcp_sock *tp)
 		return SHUNT_REASON_repair;
 	return SHUNT_REASON_none;
 }
+
+/*
+ * The same as a global function: the verifier checks it once, and its caller for one unknown answer
+ * and not for each there is. @sock: a socket's address. Not for who is loaded without splicing too:
+ * a kernel that cannot splice may not know the function that tcp_at() calls.
+ */
+__weak __noinline __u32 tcp_veto_at(__u64 sock)
+{
+	return tcp_veto(tcp_at(sock));
+}
