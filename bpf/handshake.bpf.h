@@ -284,12 +284,16 @@ static __always_inline void handshake_server(struct bpf_sock_ops *ctx, struct bp
 	struct shunt_pair *pair = bpf_map_lookup_elem(&shunt_pairs, &key);
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	struct pair_view view = {.key = key};
+	__u32 over = SHUNT_PAIR_JOINED | SHUNT_PAIR_CLOSED << SHUNT_CLIENT;
 
-	if (!tp || !pair || pair_flags(pair) & SHUNT_PAIR_JOINED)
+	if (!tp || !pair || pair_flags(pair) & over)
+		return;
+	/* Before anything is written: a client's end that is closed just now deletes the pair if it
+	 * has no other end yet (close_end()), and its memory may be another's at once. */
+	if (pair_set(pair, SHUNT_PAIR_JOINED) & over)
 		return;
 	pair_view_set(&view, pair, SHUNT_SERVER);
 	handshake_describe_end(tp, view.me);
-	pair_set(pair, SHUNT_PAIR_JOINED);
 	sockops_subscribe(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
 	if (pair->flags & SHUNT_PAIR_REDIRECTED)
 		count(SHUNT_COUNTER_origdst_taken);

@@ -96,8 +96,6 @@ static __always_inline __u32 visit_out(struct bpf_sockopt *ctx, const struct pai
 			pair_set(view->pair, SHUNT_PAIR_KICK << view->end);
 		else
 			settle_note_out(view, me);
-	} else if (pair_flags(view->pair) & SHUNT_PAIR_CLOSED << view->end) {
-		return SHUNT_VISIT_NONE; /* as if the pair were gone already */
 	}
 	visit_kick(ctx, view, me);
 	return SHUNT_VISIT_DONE;
@@ -300,7 +298,8 @@ int shunt_visit(struct bpf_sockopt *ctx)
 	    view.key.client != end.pair.client || view.key.server != end.pair.server ||
 	    view.end != end.end || view.me->sock != sock)
 		return 1;
-	/* Of one that is closed already the pair may go at any time, with the other end. */
+	/* Of one that is closed already the pair may go at any time, with the other end: it is as
+	 * if it were gone. */
 	closed = SHUNT_PAIR_CLOSED << view.end;
 	if ((pair_flags(view.pair) & (SHUNT_PAIR_JOINED | closed)) != SHUNT_PAIR_JOINED)
 		return 1;

@@ -155,7 +155,7 @@ _Static_assert(sizeof(struct shunt_owner_key) == 12, "ABI");
 	X(excluded_port, "exclude_ports names its port")                                   \
 	X(excluded_owner, "exclude_uids or exclude_gids names its user")                   \
 	X(not_included, "include_cidrs or include_ports does not name it")                 \
-	X(bound_device, "its socket is bound to a device")                                 \
+	X(bound_device, "its socket is bound to a device, or names one for datagrams")     \
 	X(bound_loopback, "its socket is bound to a loopback address")                     \
 	X(no_address, "the mesh has no redirect address of this family")                   \
 	X(refused_sidecar_down, "nothing listens there; on_sidecar_down = refuse")         \

@@ -120,13 +120,13 @@ found=0 missed=()
 for guard in "${guards[@]}"; do
 	{
 		IFS= read -r what
-		read -r file
+		read -r files
 		read -r expression
 		read -ra test
 	} <<<"$guard"
 	name=${what%%:*}
 	[ $# = 0 ] || [[ " $* " == *" $name "* ]] || continue
-	mutant "$file" "$expression"
+	mutant "$files" "$expression"
 	if "${test[@]}" "$tree/build" >"$work/log" 2>&1; then
 		missed+=("$name")
 		verdict="NOT FOUND by ${test[*]}"
