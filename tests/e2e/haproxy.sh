@@ -10,10 +10,12 @@ sandbox_new "$@"
 
 # With the address 0.0.0.0 a server of HAProxy's is where the client wanted to go. It asks
 # SO_ORIGINAL_DST for that, but for IPv4 only; behind ip6tables too, IPv6 takes a server that is
-# known beforehand.
+# known beforehand. It has one thread: of two that log at once one drops its line, rather than wait
+# (fd_write_frag_line()).
 cat >"$DIR/haproxy.cfg" <<-END
 	global
 		maxconn 500
+		nbthread 1
 		log stdout format raw local0
 	defaults
 		mode tcp
