@@ -10,7 +10,7 @@ import subprocess
 
 from case import (FAR4, FAR6, MAPPED, POD4, POD6, PORT, SOON, TCP4, TCP6, Case, attempt, family_of,
                   main, original_dst, plain)
-from sandbox import Place, check, libc, wait_until
+from sandbox import Place, check, libc, set_patience, wait_until
 
 SOL_TCP = socket.IPPROTO_TCP
 JOINED = 1 << 1  # SHUNT_PAIR_JOINED
@@ -251,6 +251,62 @@ class FullQueue(PairingCase):
 
 
 class FullQueueIPv6(FullQueue):
+    address = FAR6
+
+
+class Migrated(PairingCase):
+    """A sidecar with two listeners on one address, as one has that reloads: when the first closes,
+    the kernel hands what came to it to the second (net.ipv4.tcp_migrate_req)."""
+
+    def setUp(self):
+        super().setUp()
+        before = self.world.app.netns.sysctl("ipv4/tcp_migrate_req", 1)
+        self.addCleanup(self.world.app.netns.sysctl, "ipv4/tcp_migrate_req", before)
+        name = self.sidecar(self.address).getsockname()[:2]
+        self.sidecar(self.address).close()
+        self.first, self.second = self.listen_too(name), self.listen_too(name)
+
+    def listen_too(self, name):
+        sock = self.keep(self.world.proxy.new_socket(family_of(self.address)))
+        set_patience(sock)
+        for option in socket.SO_REUSEADDR, socket.SO_REUSEPORT:
+            sock.setsockopt(socket.SOL_SOCKET, option, 1)
+        sock.bind(name)
+        sock.listen()
+        return sock
+
+    def dial_all(self):
+        """Enough that each listener has some, but for once in 2^31 runs."""
+        return {PORT + n: self.dial(self.address, PORT + n) for n in range(32)}
+
+    def assert_second_has(self, socks):
+        for _ in range(len(socks)):
+            proxied = self.accept(self.second)
+            _, port = self.original_dst(proxied)
+            self.assertEqual(proxied.recv(1), b"!")
+            self.assert_connected(socks.pop(port), proxied)
+
+    def test_connections_in_the_queue(self):
+        with self.counted(connect_redirected=32, origdst_offered=32, origdst_taken=32):
+            socks = self.dial_all()
+            for sock in socks.values():
+                sock.sendall(b"!")
+            self.first.close()
+            self.assert_second_has(socks)
+
+    def test_handshakes(self):
+        for listener in self.first, self.second:
+            listener.setsockopt(SOL_TCP, socket.TCP_DEFER_ACCEPT, 30)
+        with self.counted(connect_redirected=32, origdst_offered=32, origdst_taken=32):
+            socks = self.dial_all()
+            self.first.close()
+            self.assertEqual(self.waiting(), 32)
+            for sock in socks.values():
+                sock.sendall(b"!")
+            self.assert_second_has(socks)
+
+
+class MigratedIPv6(Migrated):
     address = FAR6
 
 
