@@ -118,6 +118,11 @@ class Nft(NftCase):
         self.agent.reload(**self.mesh)  # which forgets what was told
         self.assert_right()
 
+    def wait_until_out(self):
+        """nft names a cgroup from /sys/fs/cgroup on, wherever below that the tree is mounted."""
+        out = f"{self.app.path}/out".lstrip("/")
+        wait_until(lambda: out in str(self.rulesets()), "it is taken out")
+
     def test_more_cgroups_than_the_queue_holds(self):
         with open("/proc/sys/fs/inotify/max_queued_events", encoding="ascii") as file:
             queued = int(file.read())
@@ -127,7 +132,7 @@ class Nft(NftCase):
                 os.rmdir(self.app.child("brief").directory)
             out = self.child("out")
         self.assert_said("the tree is read again")
-        wait_until(lambda: f"{self.app.path}/out" in str(self.rulesets()), "it is taken out")
+        self.wait_until_out()
         out.remove()
         wait_until(lambda: self.state() == self.clean, "it is gone")
         self.reload()
@@ -146,7 +151,7 @@ class Nft(NftCase):
         with self.stopped():
             out = self.child("out")
             self.assert_redirects()
-        wait_until(lambda: f"{self.app.path}/out" in str(self.rulesets()), "it is taken out")
+        self.wait_until_out()
         with self.stopped():
             out.remove()
         wait_until(lambda: self.state() == self.clean, "it is gone")
