@@ -44,7 +44,8 @@ static __always_inline void splice_note_writer(const struct pair_view *view,
 	me->pid = pid;
 	if (inode)
 		me->program = SHUNT_PROGRAM_KEY(inode->i_sb->s_dev, inode->i_ino);
-	view->peer->checked = 0; /* it may read otherwise than the one before */
+	/* It may read otherwise than the one before: see splice_veto(). */
+	__sync_lock_test_and_set(&view->peer->checked, 0);
 	if (!scope_program(me->program))
 		pair_event(SHUNT_EVENT_PROGRAM, pid, me->program);
 }
@@ -72,7 +73,7 @@ static __always_inline __u32 splice_veto(const struct pair_view *view, __u32 fla
 					 __u32 generation)
 {
 	struct shunt_pair *pair = view->pair;
-	__u32 veto;
+	__u32 veto, before;
 	__u64 client = pair->end[SHUNT_CLIENT].cgroup, server = pair->end[SHUNT_SERVER].cgroup;
 
 	if (flags & SHUNT_PAIR_LEAVE)
@@ -82,16 +83,18 @@ static __always_inline __u32 splice_veto(const struct pair_view *view, __u32 fla
 		veto = tcp_veto_at(kernel_address(peer));
 	if (veto || view->me->checked == generation)
 		return veto;
+	/* Said before the program is read: if there is another meanwhile, its word is the last. */
+	before = __sync_lock_test_and_set(&view->me->checked, generation);
 	veto = scope_program_veto(view->peer->program);
 	/* A new agent looks at the programs anew; who was let in stays meanwhile. */
-	if (veto == SHUNT_REASON_unknown_program && view->me->checked)
+	if (veto == SHUNT_REASON_unknown_program && before)
 		veto = SHUNT_REASON_none;
 	if (!veto)
 		veto = scope_veto(client, server,
 				  pair->end[SHUNT_CLIENT].netns == pair->end[SHUNT_SERVER].netns,
 				  flags & SHUNT_PAIR_SIDECAR);
-	if (!veto)
-		view->me->checked = generation;
+	if (veto)
+		view->me->checked = before;
 	return veto;
 }
 
