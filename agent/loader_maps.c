@@ -198,7 +198,7 @@ int loader_maps_repin(const struct loader_pins *pins, const struct bpf_object *o
 	{
 		_cleanup_free_ char *path = NULL;
 
-		if (bpf_map__is_internal(map))
+		if (bpf_map__is_internal(map) || !bpf_map__autocreate(map))
 			continue;
 		path = loader_pins_map(
 			pins, loader_is_policy(map) ? LOADER_PINS_POLICY : LOADER_PINS_MAPS,
