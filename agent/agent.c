@@ -145,8 +145,10 @@ static int agent_apply_nft(struct agent *agent, struct config *config)
 	r = enrol_set_policy(agent->enrol, policy);
 	r = r ?: nft_apply(agent->nft, policy);
 	if (r) {
-		if (agent->policy)
+		if (agent->policy) {
 			enrol_set_policy(agent->enrol, agent->policy);
+			nft_warn_of_bypass(agent->nft);
+		}
 		policy_free(policy);
 		return r;
 	}
@@ -156,8 +158,15 @@ static int agent_apply_nft(struct agent *agent, struct config *config)
 
 int agent_apply(struct agent *agent, struct config *config)
 {
-	return agent->rung == AGENT_RUNG_NFTABLES ? agent_apply_nft(agent, config)
-						  : agent_apply_programs(agent, config);
+	int r;
+
+	if (agent->rung == AGENT_RUNG_NFTABLES)
+		return agent_apply_nft(agent, config);
+	r = agent_apply_programs(agent, config);
+	/* What the kernel has been found to do holds for the configuration that stays, too. */
+	if (r && agent->policy)
+		agent_apply_splice(agent);
+	return r;
 }
 
 /* Counters are no reason to fail: who is wanted by nobody else must not be stopped by them. */

@@ -260,6 +260,8 @@ int cgroup_scan_watch(struct cgroup_scan *scan, const char *const *paths, size_t
 	cgroup_wants_deinit(&scan->wants);
 	scan->wants = wants;
 
+	/* Whoever watches anew is told anew what still fails. */
+	memset(scan->told, 0, sizeof(scan->told));
 	cgroup_dirs_judge(&scan->dirs, &scan->wants);
 	cgroup_scan_all(scan);
 	return 0;

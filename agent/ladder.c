@@ -118,7 +118,7 @@ void ladder_unload(struct agent *agent)
 	uv_timer_stop(&agent->drain);
 	splice_close(TAKE_PTR(agent->splice));
 	if (agent->nft && !agent->adopted)
-		nft_remove(agent->nft);
+		nft_uninstall_all(agent->nft);
 	nft_close(TAKE_PTR(agent->nft));
 	enrol_close(TAKE_PTR(agent->enrol));
 	if (agent->loader && !agent->adopted)

@@ -164,6 +164,10 @@ static void nft_add(struct nft *nft, pid_t pid)
 	snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	/* It ended, or changed places, in this instant. */
+	if (fd < 0 && errno != ENOENT && errno != ESRCH)
+		enrol_warn(nft->enrol,
+			   "a network namespace cannot be opened: nothing is redirected there: %s",
+			   strerror(errno));
 	if (fd < 0 || fstat(fd, &st) || nft_find(nft, st.st_ino))
 		return;
 	places = reallocarray(nft->places, nft->n + 1, sizeof(*places));
@@ -426,7 +430,7 @@ void nft_close(struct nft *nft)
 	uv_close((uv_handle_t *)&nft->timer, nft_on_closed);
 }
 
-static void nft_warn_of_bypass(struct nft *nft)
+void nft_warn_of_bypass(const struct nft *nft)
 {
 	const struct config *config = nft->policy->config;
 
@@ -484,7 +488,7 @@ int nft_apply(struct nft *nft, const struct policy *policy)
 	return 0;
 }
 
-int nft_remove(struct nft *nft)
+int nft_uninstall_all(struct nft *nft)
 {
 	int r = 0;
 
@@ -492,6 +496,13 @@ int nft_remove(struct nft *nft)
 	enrol_on_change(nft->enrol, NULL, NULL);
 	for (size_t i = 0; i < nft->n; i++)
 		r = nft_uninstall(nft, &nft->places[i]) ?: r;
+	return r;
+}
+
+int nft_remove(struct nft *nft)
+{
+	int r = nft_uninstall_all(nft);
+
 	nft_remove_stale(nft->owner);
 	return r;
 }

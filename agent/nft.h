@@ -34,7 +34,11 @@ void nft_close(struct nft *nft);
 int nft_apply(struct nft *nft, const struct policy *policy);
 /* Looks for namespaces in a moment: somebody is about to enter a cgroup. */
 void nft_look_soon(struct nft *nft);
-/* Removes the tables and looks for namespaces no more. 0 or -errno. */
+/* Adds to the warnings of @enrol, which were cleared, what nftables cannot do. */
+void nft_warn_of_bypass(const struct nft *nft);
+/* Removes the tables that it has put in and looks for namespaces no more. 0 or -errno. */
+int nft_uninstall_all(struct nft *nft);
+/* The same, and also what earlier agents left. 0 or -errno. */
 int nft_remove(struct nft *nft);
 
 size_t nft_namespaces(const struct nft *nft); /* that have a table */

@@ -12,6 +12,8 @@ from test_faults import MNT_DETACH, FaultCase, bpftool, ruleset
 
 CONNECT4 = 10  # of enum bpf_attach_type
 OTHER = {"exclude_cidrs": "10.99.0.0/16", "exclude_uids": "7"}
+# More rules than the agent is allowed.
+TOO_MUCH = {"exclude_cidrs": ", ".join(f"10.{n}.0.0/16" for n in range(100, 200))}
 
 
 class NftCase(FaultCase):
@@ -92,8 +94,7 @@ class Nft(NftCase):
                 self.assert_right()
 
     def test_reload_that_is_refused(self):
-        for keys in ({"tcp_redirect": "nonsense"},
-                     {"exclude_cidrs": ", ".join(f"10.{n}.0.0/16" for n in range(100, 200))}):
+        for keys in {"tcp_redirect": "nonsense"}, TOO_MUCH:
             self.agent.configure(**self.mesh | keys)
             with self.assertRaises(Refused):
                 self.agent.ask("reload")
@@ -145,6 +146,28 @@ class Nft(NftCase):
         self.assertEqual(self.state(), self.clean)
         self.agent.start()
         self.assert_right()
+
+    def test_start_that_is_refused(self):
+        """What the agent before has in force stays."""
+        self.agent.stop(signal.SIGKILL)
+        self.agent.configure(**self.mesh | TOO_MUCH)
+        try:
+            self.assertEqual(self.agent.spawn().wait(DEADLINE), 1)
+            self.assertEqual(self.state(), self.clean)
+            self.assert_redirects()
+        finally:
+            self.agent.configure(**self.mesh)
+            self.agent.start()
+        self.assert_right()
+
+    def test_warning_that_still_holds(self):
+        """After a reload that was refused, too."""
+        self.reload(on_sidecar_down="bypass")
+        warnings = self.agent.ask("status")["warnings"]
+        self.assertIn("bypass cannot be had", str(warnings))
+        with self.assertRaises(Refused):
+            self.agent.reload(**self.mesh | TOO_MUCH)
+        self.assertEqual(self.agent.ask("status")["warnings"], warnings)
 
     def test_stopped_for_long(self):
         self.reload(cgroups=f"{self.app.path}, !{self.app.path}/out")
