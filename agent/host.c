@@ -12,12 +12,15 @@
 #include <sys/sysinfo.h>
 
 #include "log.h"
+#include "nft.h"
 #include "process.h"
 #include "shunt/abi.h"
 #include "util/cleanup.h"
 
-/* Programs and maps twice, for the self-test, and clients of the control socket. */
-#define HOST_FILES 512
+/* Programs and maps twice, for the self-test, and clients of the control socket; and, to be had if
+ * that is allowed, a namespace for each table of the rung `nftables`. */
+#define HOST_FILES	512
+#define HOST_FILES_MORE (HOST_FILES + NFT_NAMESPACES_MAX)
 
 /* Bytes, as measured; OPERATIONS.md has them. */
 #define HOST_FIXED  (8 << 20)
@@ -41,9 +44,9 @@ static void host_check_files(void)
 {
 	struct rlimit files;
 
-	if (getrlimit(RLIMIT_NOFILE, &files) || files.rlim_cur >= HOST_FILES)
+	if (getrlimit(RLIMIT_NOFILE, &files) || files.rlim_cur >= HOST_FILES_MORE)
 		return;
-	files.rlim_cur = files.rlim_max < HOST_FILES ? files.rlim_max : HOST_FILES;
+	files.rlim_cur = files.rlim_max < HOST_FILES_MORE ? files.rlim_max : HOST_FILES_MORE;
 	if (setrlimit(RLIMIT_NOFILE, &files) || files.rlim_cur < HOST_FILES)
 		log_warning("too few open files are allowed: nofile=%" PRIu64
 			    " needed=%d; raise LimitNOFILE=",

@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -58,7 +58,13 @@ struct loader_link {
 	bool made;	      /* since loader_commit(): was not there before */
 	bool current;	      /* has the program of this very process */
 	bool pending;	      /* is to get it in loader_renew() */
-	int before;	      /* fd of the program that it had, until loader_commit(); or -1 */
+	int before;	      /* fd of the program that it had, of .replaced; or -1 */
+};
+
+/* A program that is in force no more, but may have to be again: until loader_commit(). */
+struct loader_replaced {
+	uint32_t id;
+	int fd;
 };
 
 static int loader_link_add(struct loader_links *links, uint64_t cgroup, unsigned int program)
@@ -71,6 +77,33 @@ static int loader_link_add(struct loader_links *links, uint64_t cgroup, unsigned
 	items[links->n++] = (struct loader_link){cgroup, program, .before = -1};
 	links->items = items;
 	return 0;
+}
+
+/* The fd of a program that is about to be replaced, one for all links that have it; or -errno. */
+static int loader_replaced_fd(struct loader_links *links, uint32_t id)
+{
+	struct loader_replaced *replaced;
+	int fd;
+
+	for (size_t i = 0; i < links->n_replaced; i++)
+		if (links->replaced[i].id == id)
+			return links->replaced[i].fd;
+	replaced = reallocarray(links->replaced, links->n_replaced + 1, sizeof(*replaced));
+	if (!replaced)
+		return -ENOMEM;
+	links->replaced = replaced;
+	fd = bpf_prog_get_fd_by_id(id);
+	if (fd >= 0)
+		replaced[links->n_replaced++] = (struct loader_replaced){id, fd};
+	return fd;
+}
+
+static void loader_forget_replaced(struct loader_links *links)
+{
+	for (size_t i = 0; i < links->n_replaced; i++)
+		close(links->replaced[i].fd);
+	free(TAKE_PTR(links->replaced));
+	links->n_replaced = 0;
 }
 
 static int loader_find_program(const char *name)
@@ -114,9 +147,7 @@ void loader_links_use(struct loader_links *links, const struct bpf_object *objec
 
 void loader_links_deinit(struct loader_links *links)
 {
-	for (size_t i = 0; i < links->n; i++)
-		if (links->items[i].before >= 0)
-			close(links->items[i].before);
+	loader_forget_replaced(links);
 	free(links->items);
 	if (links->dir >= 0)
 		close(links->dir);
@@ -173,7 +204,7 @@ static int loader_link_update(struct loader_links *links, struct loader_link *li
 	if (fd < 0)
 		return fd;
 	if (!links->committed && link->before < 0) {
-		int before = bpf_prog_get_fd_by_id(info.prog_id);
+		int before = loader_replaced_fd(links, info.prog_id);
 
 		if (before < 0)
 			return before;
@@ -219,8 +250,6 @@ static int loader_link_remove(struct loader_links *links, struct loader_link *li
 
 	if (r)
 		return r;
-	if (link->before >= 0)
-		close(link->before);
 	*link = links->items[--links->n];
 	return 0;
 }
@@ -280,9 +309,17 @@ int loader_links_renew(struct loader_links *links)
 {
 	int r = 0;
 
-	for (size_t i = 0; !r && i < links->n; i++)
-		if (links->items[i].pending)
-			r = loader_link_update(links, &links->items[i]);
+	for (size_t i = 0; !r && i < links->n; i++) {
+		struct loader_link *link = &links->items[i];
+
+		if (!link->pending)
+			continue;
+		r = loader_link_update(links, link);
+		if (r == -ENOLINK) { /* its cgroup has gone since; the pin goes when that is told */
+			link->pending = false;
+			r = 0;
+		}
+	}
 	return r;
 }
 
@@ -292,10 +329,9 @@ void loader_links_commit(struct loader_links *links)
 		struct loader_link *link = &links->items[i];
 
 		link->made = false;
-		if (link->before >= 0)
-			close(link->before);
 		link->before = -1;
 	}
+	loader_forget_replaced(links);
 	links->committed = true;
 }
 
@@ -355,9 +391,16 @@ void loader_links_each(const struct loader_links *links,
 
 bool loader_links_are_pinned(const struct loader_links *links)
 {
-	struct stat dir;
+	bool pinned = true;
 
-	return !fstat(links->dir, &dir) && dir.st_nlink;
+	for (size_t i = 0; pinned && i < links->n; i++) {
+		const struct loader_link *link = &links->items[i];
+		_cleanup_free_ char *path =
+			loader_link_path(links->dir, link->cgroup, link->program);
+
+		pinned = path && !access(path, F_OK);
+	}
+	return pinned;
 }
 
 /* A link that cannot be had any more was taken out with its pin: it is none. */

@@ -14,12 +14,15 @@
 struct bpf_object;
 struct bpf_program;
 struct loader_link;
+struct loader_replaced;
 
 struct loader_links {
 	int dir; /* open: there the pins are, whatever is mounted over pin_dir by now; or -1 */
 	struct bpf_program *programs[LOADER_LINKS_PROGRAMS]; /* of this very process */
 	struct loader_link *items;
 	size_t n;
+	struct loader_replaced *replaced;
+	size_t n_replaced;
 	bool committed;
 };
 
@@ -43,7 +46,7 @@ int loader_links_prune(struct loader_links *links, bool (*keep)(void *user, uint
 void loader_links_each(const struct loader_links *links,
 		       void (*visit)(void *user, uint64_t cgroup, const char *program), void *user);
 
-/* Is .dir still to be found under some name? */
+/* Has nobody removed a pin? */
 bool loader_links_are_pinned(const struct loader_links *links);
 /* Pins them once more, in @dir, which is taken on success. 0 or negative errno. */
 int loader_links_repin(struct loader_links *links, int dir);
