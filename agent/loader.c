@@ -319,7 +319,8 @@ int loader_remove_all(struct loader *loader)
 
 bool loader_has_pins(const struct loader *loader)
 {
-	return loader_pins_lead_there(&loader->pins) && loader_links_are_pinned(&loader->links);
+	return loader_pins_lead_there(&loader->pins) && loader_links_are_pinned(&loader->links) &&
+	       loader_maps_are_pinned(&loader->pins, loader->skeleton->obj);
 }
 
 int loader_repin(struct loader *loader)

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -189,6 +190,35 @@ int loader_maps_swap(const struct loader_pins *pins, const struct loader_kept *k
 	return renameat2(AT_FDCWD, next, AT_FDCWD, policy, RENAME_EXCHANGE) ? -errno : 0;
 }
 
+/* Where no splicing can be loaded its map does not exist. */
+static bool loader_is_pinned(const struct bpf_map *map)
+{
+	return !bpf_map__is_internal(map) && bpf_map__autocreate(map);
+}
+
+static char *loader_map_path(const struct loader_pins *pins, const struct bpf_map *map)
+{
+	return loader_pins_map(pins, loader_is_policy(map) ? LOADER_PINS_POLICY : LOADER_PINS_MAPS,
+			       bpf_map__name(map));
+}
+
+bool loader_maps_are_pinned(const struct loader_pins *pins, const struct bpf_object *object)
+{
+	struct bpf_map *map;
+	bool pinned = true;
+
+	bpf_object__for_each_map(map, object)
+	{
+		_cleanup_free_ char *path = NULL;
+
+		if (!pinned || !loader_is_pinned(map))
+			continue;
+		path = loader_map_path(pins, map);
+		pinned = path && !access(path, F_OK);
+	}
+	return pinned;
+}
+
 int loader_maps_repin(const struct loader_pins *pins, const struct bpf_object *object)
 {
 	struct bpf_map *map;
@@ -198,11 +228,9 @@ int loader_maps_repin(const struct loader_pins *pins, const struct bpf_object *o
 	{
 		_cleanup_free_ char *path = NULL;
 
-		if (bpf_map__is_internal(map) || !bpf_map__autocreate(map))
+		if (!loader_is_pinned(map))
 			continue;
-		path = loader_pins_map(
-			pins, loader_is_policy(map) ? LOADER_PINS_POLICY : LOADER_PINS_MAPS,
-			bpf_map__name(map));
+		path = loader_map_path(pins, map);
 		if (!path)
 			return -ENOMEM;
 		r = loader_pins_unlink(AT_FDCWD, path);

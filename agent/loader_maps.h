@@ -26,5 +26,7 @@ int loader_maps_pin(const struct loader_pins *pins, struct bpf_object *object,
 /* The maps of the policy and those before change names, by which the next agent finds them: all at
  * one instant. A second call takes it back. Nothing where they are kept. 0 or negative errno. */
 int loader_maps_swap(const struct loader_pins *pins, const struct loader_kept *kept);
+/* Has nobody removed a pin of a map of @object? */
+bool loader_maps_are_pinned(const struct loader_pins *pins, const struct bpf_object *object);
 /* Pins the maps of @object once more, in the directories of @pins. 0 or negative errno. */
 int loader_maps_repin(const struct loader_pins *pins, const struct bpf_object *object);

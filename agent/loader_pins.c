@@ -376,6 +376,8 @@ static int loader_pins_stop_redirecting(const struct loader_pins *pins, unsigned
 		_cleanup_(cleanup_closedir) DIR *links = loader_pins_list(pins->dir, name);
 		struct dirent *entry;
 
+		if (!links && errno != ENOENT)
+			r = -errno;
 		while (links && (entry = loader_pins_next(links)))
 			if (strstr(entry->d_name, loader_pins_redirecting[i]))
 				r = loader_pins_unlink(dirfd(links), entry->d_name) ?: r;
@@ -519,7 +521,9 @@ static bool loader_pins_drained(const struct loader_pins *pins, unsigned int abi
 {
 	_cleanup_close_ int pairs = loader_pins_get(pins, abi, LOADER_PINS_MAPS "/shunt_pairs");
 
-	return pairs < 0 || maps_is_empty(pairs);
+	if (pairs < 0) /* not there, or no map; whatever else is wrong may be right the next time */
+		return pairs == -ENOENT || pairs == -EACCES;
+	return maps_is_empty(pairs);
 }
 
 size_t loader_pins_drain(struct loader_pins *pins)

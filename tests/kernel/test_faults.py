@@ -515,6 +515,36 @@ class Pins(FaultCase):
                 self.assert_redirects()
                 self.assert_right()
 
+    def test_removed_in_part(self):
+        """Their directories stay; the next agent finds all that it needs, too."""
+        for pattern in "links/*-connect4", "maps/*", "policy/*":
+            with self.subTest(pattern):
+                for path in glob.glob(f"{self.agent.pins}/v*/{pattern}"):
+                    os.unlink(path)
+                self.agent.ask("reload")
+                self.assert_right()
+                maps = self.map_ids()
+                self.agent.stop(signal.SIGKILL)
+                self.assert_redirects()
+                self.agent.start()
+                self.assertEqual(self.map_ids(), maps)
+                self.assert_right()
+
+    def test_many_attachments(self):
+        """The next agent needs no open file for each."""
+        services = [self.child(f"service{n}") for n in range(60)]
+        self.reload(cgroups=", ".join(service.path for service in services))
+        self.addCleanup(self.restart_freely)
+        self.agent.stop(signal.SIGKILL)
+        self.agent.command = ["prlimit", "--nofile=512:512"]
+        self.agent.start()
+        self.visit(services[-1])
+
+    def restart_freely(self):
+        self.agent.command = []
+        self.agent.stop(signal.SIGKILL)
+        self.agent.start()
+
     def test_read_only(self):
         """What is in force stays. What would have to be pinned is told, and comes once it can be."""
         path = f"{self.world.cgroup.path}/late"
