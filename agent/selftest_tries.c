@@ -161,9 +161,9 @@ static int tries_scan(const struct tries *tries)
 
 	if (fd < 0)
 		return fd;
-	do
+	do /* EAGAIN: a million objects, and none of them told (bpf_seq_read()) */
 		n = read(fd, nothing, sizeof(nothing));
-	while (n > 0);
+	while (n > 0 || (n < 0 && errno == EAGAIN));
 	return n < 0 ? -errno : 0;
 }
 

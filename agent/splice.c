@@ -280,8 +280,9 @@ static int splice_read_scan(struct splice *splice)
 
 	if (fd < 0)
 		return log_errno(fd, "open files cannot be scanned for listeners");
-	while ((n = read(fd, nothing, sizeof(nothing))) > 0)
-		;
+	do /* EAGAIN: a million objects, and none of them told (bpf_seq_read()) */
+		n = read(fd, nothing, sizeof(nothing));
+	while (n > 0 || (n < 0 && errno == EAGAIN));
 	return n < 0 ? log_errno(-errno, "open files cannot be scanned for listeners") : 0;
 }
 
@@ -494,15 +495,22 @@ int splice_apply(struct splice *splice, const struct config *config, const char 
 	r = r ?: splice_keep_programs(splice, config);
 	splice_renew(splice);
 	r = r ?: splice_read_scan(splice);
-	if (r)
-		return r;
+	if (r) {
+		splice->control->splice = 0;
+		splice_renew(splice);
+	}
 	/* Not before the scan: it says whose the connections are that are found. And not while some
 	 * may be another version's. */
 	splice->control->discover = !loader_drains(splice->loader);
 	splice->later_ms = SPLICE_LATER_MS;
 	splice->wants_later |= leftovers || splice->control->splice;
 	splice_schedule(splice);
-	return 0;
+	return r;
+}
+
+bool splice_is_on(const struct splice *splice)
+{
+	return splice->control->splice;
 }
 
 void splice_stop(struct splice *splice)

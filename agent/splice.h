@@ -28,8 +28,11 @@ void splice_close(struct splice *splice);
  * `kernel`. To be followed by splice_apply(). */
 void splice_allow(struct splice *splice, const struct selftest *selftest);
 /* Puts @config in force, at start and on reload: connections that are outside the scope now go back
- * to TCP, those that are inside are looked for. @cgroup_root: that of all cgroups there are. */
+ * to TCP, those that are inside are looked for. @cgroup_root: that of all cgroups there are. 0, or
+ * -errno: then nothing is spliced any more. */
 int splice_apply(struct splice *splice, const struct config *config, const char *cgroup_root);
+/* Is anything spliced by what was applied last? */
+bool splice_is_on(const struct splice *splice);
 /* From now on everything goes back to TCP. */
 void splice_stop(struct splice *splice);
 /* Passes by all sockets once more: nobody is left in the sockhash who can be taken out. Returns how

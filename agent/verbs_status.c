@@ -112,7 +112,7 @@ const char *verbs_splice(const struct agent *agent)
 {
 	if (agent->rung != AGENT_RUNG_REDIRECT || agent->detaching || !splice_wanted(agent->config))
 		return "off";
-	return agent->splice && selftest_allows(&agent->selftest) ? "on" : "kernel";
+	return agent->splice && splice_is_on(agent->splice) ? "on" : "kernel";
 }
 
 json_t *verbs_splice_lacks(const struct agent *agent)
@@ -125,7 +125,7 @@ json_t *verbs_splice_lacks(const struct agent *agent)
 	if (!agent->splice)
 		return json_string(obstacle ?: "the programs that splice cannot be loaded");
 	lacks = selftest_lacks(&agent->selftest);
-	return verbs_text_or_null(lacks);
+	return json_string(lacks ?: "it could not be switched on; the agent's log says why");
 }
 
 static json_t *verbs_selftest(const struct selftest *selftest)
