@@ -84,6 +84,20 @@ static __always_inline void close_reader(struct shunt_end *writer)
 		pair_turn(writer, SHUNT_STATE_SPILLED, SHUNT_STATE_PLAIN);
 }
 
+/* Both ends are over, as far as there are two: nobody else touches the pair any more. @flags: its
+ * own. */
+static __always_inline void close_delete(const struct pair_view *view, __u32 flags)
+{
+	__u32 reason = view->pair->reason;
+
+	if (!(flags & SHUNT_PAIR_JOINED) && flags & SHUNT_PAIR_REDIRECTED)
+		count(SHUNT_COUNTER_origdst_withdrawn);
+	if (bpf_map_delete_elem(&shunt_pairs, &view->key))
+		return;
+	count(SHUNT_COUNTER_pairs_closed);
+	count(SHUNT_COUNTER_closed_none + reason);
+}
+
 /*
  * One end is over. TCP_CLOSE also is the end of FIN_WAIT2 and the begin of TIME_WAIT: the client's
  * program may have closed long before the sidecar accepts, and the sidecar still wants to know. So
@@ -96,7 +110,7 @@ static __always_inline void close_reader(struct shunt_end *writer)
 static __always_inline void close_end(struct bpf_sock *sk, struct tcp_sock *tp, __u32 state)
 {
 	struct pair_view view;
-	__u32 closed, before, reason;
+	__u32 closed, before;
 
 	if (!pair_find(tcp_numbers(tp), tcp_likely_end(tp), &view))
 		return;
@@ -123,12 +137,6 @@ static __always_inline void close_end(struct bpf_sock *sk, struct tcp_sock *tp, 
 	/* A send() that looked before its reader was closed may have spilled since. */
 	close_reader(view.peer);
 	close_reader(view.me);
-	if (!(before & SHUNT_PAIR_JOINED) && before & SHUNT_PAIR_REDIRECTED)
-		count(SHUNT_COUNTER_origdst_withdrawn);
-	reason = view.pair->reason;
 	close_tell(&view, tp);
-	if (bpf_map_delete_elem(&shunt_pairs, &view.key))
-		return;
-	count(SHUNT_COUNTER_pairs_closed);
-	count(SHUNT_COUNTER_closed_none + reason);
+	close_delete(&view, before);
 }

@@ -57,7 +57,7 @@ static __always_inline __u32 handshake_veto(const struct shunt_control *control,
 
 	if (!control->splice)
 		return control->reason;
-	if (!syn)
+	if (!syn->cgroup)
 		return SHUNT_REASON_remote;
 	veto = scope_veto(pair->end[SHUNT_CLIENT].cgroup, syn->cgroup,
 			  pair->end[SHUNT_CLIENT].netns == syn->netns,
@@ -135,7 +135,7 @@ static __always_inline __u32 handshake_let_in(struct bpf_sock_ops *ctx, struct t
 {
 	__u32 reason;
 
-	if (syn) {
+	if (syn->cgroup) {
 		view->peer->program = syn->program;
 		view->peer->cgroup = syn->cgroup;
 		view->peer->netns = syn->netns;
@@ -151,8 +151,22 @@ static __always_inline __u32 handshake_let_in(struct bpf_sock_ops *ctx, struct t
 	if (!reason)
 		reason = handshake_enter(ctx, view);
 	if (!reason)
-		sockops_subscribe(ctx, BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
+		sockops_hear_sends(ctx, view);
 	return reason;
+}
+
+/* What was noted of the SYN; of none .cgroup is 0. The entry itself may be another connection's at
+ * any time, for the map is an LRU: a copy, of one that was this one's before and after. */
+static __always_inline void handshake_read_syn(const struct shunt_pair_key *key,
+					       struct shunt_syn *ret)
+{
+	struct shunt_syn *syn = bpf_map_lookup_elem(&shunt_syns, key);
+
+	if (!syn)
+		return;
+	*ret = *syn;
+	if (bpf_map_lookup_elem(&shunt_syns, key) != syn)
+		ret->cgroup = 0;
 }
 
 /* There is no room for one more pair. @state: if it was redirected; else NULL. */
@@ -187,7 +201,7 @@ static __always_inline void handshake_client(struct bpf_sock_ops *ctx, struct bp
 	struct shunt_pair *pair;
 	struct shunt_end caller = {};
 	struct pair_view view;
-	struct shunt_syn *syn;
+	struct shunt_syn syn = {};
 	__u32 reason;
 
 	if (!tp || !control || control->succeeded || (!state && !control->splice))
@@ -196,8 +210,9 @@ static __always_inline void handshake_client(struct bpf_sock_ops *ctx, struct bp
 		caller_take(ctx, state, &caller);
 	/* Not ctx->snd_nxt: data that went with the SYN (Fast Open) counts there. */
 	view.key = tcp_pair_key(tcp_numbers(tp), SHUNT_CLIENT);
-	syn = control->splice ? bpf_map_lookup_elem(&shunt_syns, &view.key) : NULL;
-	if (!state && !syn) {
+	if (control->splice)
+		handshake_read_syn(&view.key, &syn);
+	if (!state && !syn.cgroup) {
 		stats_plain(scope_row(tcp_sk(tp)->sk_cgrp_data.cgroup->kn->id),
 			    SHUNT_REASON_remote);
 		return;
@@ -220,13 +235,13 @@ static __always_inline void handshake_client(struct bpf_sock_ops *ctx, struct bp
 	if (state) {
 		count(SHUNT_COUNTER_origdst_offered);
 		stats_latency(pair->row, pair->established_at - pair->opened_at);
-	} else if (syn) {
-		pair->row = scope_row_of_pair(view.me->cgroup, syn->cgroup);
+	} else {
+		pair->row = scope_row_of_pair(view.me->cgroup, syn.cgroup);
 	}
 	reason = control->reason;
 	if (sockops_splice)
-		reason = handshake_let_in(ctx, tp, control, syn, &view);
-	if (syn)
+		reason = handshake_let_in(ctx, tp, control, &syn, &view);
+	if (syn.cgroup)
 		bpf_map_delete_elem(&shunt_syns, &view.key);
 	pair->reason = reason;
 	pair_watch(&view, SHUNT_NOTICE_opened, SHUNT_ENDS);
@@ -252,7 +267,7 @@ static __always_inline void handshake_pair_up(struct bpf_sock_ops *ctx,
 		pair_leave(view, reason);
 		return;
 	}
-	sockops_subscribe(ctx, BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
+	sockops_hear_sends(ctx, view);
 	pair_turn(view->me, SHUNT_STATE_PLAIN, SHUNT_STATE_READY);
 	pair_turn(view->peer, SHUNT_STATE_PLAIN, SHUNT_STATE_READY);
 	count(SHUNT_COUNTER_splice_paired);

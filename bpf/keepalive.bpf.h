@@ -15,26 +15,33 @@
 #define KEEPALIVE_LENT	1
 #define KEEPALIVE_COUNT 127
 
-/* Lends an option; what it was, or 0. */
-static __always_inline int keepalive_lend(struct bpf_sock_ops *ctx, int option, int value)
-{
-	int before = 0;
+/* What setsockopt() takes; getsockopt() may say more, where it comes from a sysctl. */
+#define KEEPALIVE_MAX 32767
 
-	bpf_getsockopt(ctx, SOL_TCP, option, &before, sizeof(before));
-	bpf_setsockopt(ctx, SOL_TCP, option, &value, sizeof(value));
-	return before;
+/* An option that can be lent and given back; 0: it cannot. @sk: the context, or its socket. */
+static __always_inline int keepalive_read(void *sk, int option)
+{
+	int value = 0;
+
+	if (bpf_getsockopt(sk, SOL_TCP, option, &value, sizeof(value)) || value > KEEPALIVE_MAX)
+		return 0;
+	return value;
+}
+
+static __always_inline void keepalive_lend(void *sk, int option, int value)
+{
+	bpf_setsockopt(sk, SOL_TCP, option, &value, sizeof(value));
 }
 
 /* Puts an option back, unless the program has set it meanwhile. Returns whether it has. */
-static __always_inline bool keepalive_put_back(struct bpf_sock_ops *ctx, int option, int lent,
-					       int before)
+static __always_inline bool keepalive_put_back(void *sk, int option, int lent, int before)
 {
 	int now = lent;
 
-	bpf_getsockopt(ctx, SOL_TCP, option, &now, sizeof(now));
+	bpf_getsockopt(sk, SOL_TCP, option, &now, sizeof(now));
 	if (now != lent)
 		return true;
-	bpf_setsockopt(ctx, SOL_TCP, option, &before, sizeof(before));
+	bpf_setsockopt(sk, SOL_TCP, option, &before, sizeof(before));
 	return false;
 }
 
@@ -42,26 +49,35 @@ static __always_inline bool keepalive_put_back(struct bpf_sock_ops *ctx, int opt
  * A reader that spliced bytes and then bytes of TCP wait for hears of both at once, and may stop at
  * the boundary. The agent sees it come there and kicks it; without an agent this does: TCP's own
  * keep-alive timer sends something every second, which runs sockops, until the socket is out.
- * A program that has keep-alive on for itself keeps its own pace.
+ * A program that has keep-alive on for itself keeps its own pace. @sk: the context of sockops, or
+ * the socket of a visit.
  */
-static __always_inline void keepalive_start(struct bpf_sock_ops *ctx, const struct pair_view *view,
+static __always_inline void keepalive_start(void *sk, const struct pair_view *view,
 					    struct tcp_sock *tp)
 {
 	__u32 probed = SHUNT_PAIR_PROBED << view->end;
-	int on = 1;
+	int idle, interval, number, on = 1;
 
 	if (pair_flags(view->pair) & probed ||
 	    tcp_sk(tp)->__sk_common.skc_flags &
 		    1ul << bpf_core_enum_value(enum sock_flags, SOCK_KEEPOPEN))
 		return;
-	view->me->keep_idle = keepalive_lend(ctx, TCP_KEEPIDLE, KEEPALIVE_LENT);
-	view->me->keep_interval = keepalive_lend(ctx, TCP_KEEPINTVL, KEEPALIVE_LENT);
-	view->me->keep_count = keepalive_lend(ctx, TCP_KEEPCNT, KEEPALIVE_COUNT);
-	if (!bpf_setsockopt(ctx, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)))
+	idle = keepalive_read(sk, TCP_KEEPIDLE);
+	interval = keepalive_read(sk, TCP_KEEPINTVL);
+	number = keepalive_read(sk, TCP_KEEPCNT);
+	if (!idle || !interval || !number)
+		return;
+	view->me->keep_idle = idle;
+	view->me->keep_interval = interval;
+	view->me->keep_count = number;
+	keepalive_lend(sk, TCP_KEEPIDLE, KEEPALIVE_LENT);
+	keepalive_lend(sk, TCP_KEEPINTVL, KEEPALIVE_LENT);
+	keepalive_lend(sk, TCP_KEEPCNT, KEEPALIVE_COUNT);
+	if (!bpf_setsockopt(sk, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)))
 		pair_set(view->pair, probed);
 }
 
-static __always_inline void keepalive_stop(struct bpf_sock_ops *ctx, const struct pair_view *view)
+static __always_inline void keepalive_stop(void *sk, const struct pair_view *view)
 {
 	__u32 probed = SHUNT_PAIR_PROBED << view->end;
 	struct shunt_end *me = view->me;
@@ -70,10 +86,10 @@ static __always_inline void keepalive_stop(struct bpf_sock_ops *ctx, const struc
 
 	if (!(pair_clear(view->pair, probed) & probed))
 		return;
-	changed = keepalive_put_back(ctx, TCP_KEEPIDLE, KEEPALIVE_LENT, me->keep_idle);
-	changed |= keepalive_put_back(ctx, TCP_KEEPINTVL, KEEPALIVE_LENT, me->keep_interval);
-	changed |= keepalive_put_back(ctx, TCP_KEEPCNT, KEEPALIVE_COUNT, me->keep_count);
+	changed = keepalive_put_back(sk, TCP_KEEPIDLE, KEEPALIVE_LENT, me->keep_idle);
+	changed |= keepalive_put_back(sk, TCP_KEEPINTVL, KEEPALIVE_LENT, me->keep_interval);
+	changed |= keepalive_put_back(sk, TCP_KEEPCNT, KEEPALIVE_COUNT, me->keep_count);
 	/* Who sets these wants it on. */
 	if (!changed)
-		bpf_setsockopt(ctx, SOL_SOCKET, SO_KEEPALIVE, &off, sizeof(off));
+		bpf_setsockopt(sk, SOL_SOCKET, SO_KEEPALIVE, &off, sizeof(off));
 }

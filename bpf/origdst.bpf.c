@@ -78,7 +78,7 @@ static __always_inline const struct shunt_endpoint *origdst_dialled(struct bpf_s
 	return pair && pair->flags & SHUNT_PAIR_REDIRECTED ? &pair->dialled : NULL;
 }
 
-/* The same for a connection that was reset: it is not in shunt_pairs any more. */
+/* The same for a connection that was reset: it is not in shunt_pairs any more, or not for long. */
 static __always_inline const struct shunt_endpoint *origdst_kept(struct bpf_sock *sk)
 {
 	struct shunt_sock *state = bpf_sk_storage_get(&shunt_socks, sk, NULL, 0);
@@ -94,9 +94,10 @@ int shunt_origdst(struct bpf_sockopt *ctx)
 
 	if (ctx->optname != SO_ORIGINAL_DST || (ctx->level != SOL_IP && ctx->level != SOL_IPV6))
 		return socket_pass_option(ctx);
-	dialled = ctx->sk ? origdst_dialled(ctx->sk) : NULL;
+	/* In this order: where it is kept the pair's memory may be another's. */
+	dialled = ctx->sk ? origdst_kept(ctx->sk) : NULL;
 	if (!dialled && ctx->sk)
-		dialled = origdst_kept(ctx->sk);
+		dialled = origdst_dialled(ctx->sk);
 	if (!dialled) {
 		count(SHUNT_COUNTER_origdst_unknown);
 		return socket_pass_option(ctx);

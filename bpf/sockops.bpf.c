@@ -46,10 +46,10 @@ static __always_inline void sockops_transmit(struct bpf_sock_ops *ctx, struct tc
 {
 	struct pair_view view;
 
-	if (!pair_find(tcp_numbers(tp), tcp_likely_end(tp), &view))
+	/* It resets, and its end is told: the pair's memory may be another's. */
+	if (tcp_sk(tp)->__sk_common.skc_state == BPF_TCP_CLOSE)
 		return;
-	/* It resets; the pair may go at any time, with the other end. */
-	if (pair_flags(view.pair) & SHUNT_PAIR_CLOSED << view.end)
+	if (!pair_find(tcp_numbers(tp), tcp_likely_end(tp), &view))
 		return;
 	if (!settle(&view, tp)) {
 		if (!(pair_flags(view.pair) & SHUNT_PAIR_ADOPT) &&
@@ -61,8 +61,7 @@ static __always_inline void sockops_transmit(struct bpf_sock_ops *ctx, struct tc
 	}
 	sockops_wake(&view);
 	keepalive_stop(ctx, &view);
-	bpf_sock_ops_cb_flags_set(ctx,
-				  ctx->bpf_sock_ops_cb_flags & ~BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
+	sockops_hear_no_sends(ctx, &view);
 	sockops_kick(ctx, &view, tp);
 }
 
@@ -84,7 +83,8 @@ int shunt_sockops(struct bpf_sock_ops *ctx)
 			caller_note(ctx);
 		return 1;
 	case BPF_SOCK_OPS_STATE_CB:
-		if (ctx->args[1] != BPF_TCP_CLOSE)
+		/* Once: the memory of the pair of one that is closed may be another's. */
+		if (ctx->args[1] != BPF_TCP_CLOSE || ctx->args[0] == BPF_TCP_CLOSE)
 			return 1;
 		break;
 	case BPF_SOCK_OPS_HDR_OPT_LEN_CB:

@@ -98,12 +98,13 @@ static __always_inline __u32 splice_veto(const struct pair_view *view, __u32 fla
 	return veto;
 }
 
-/* Does this direction go on and on without an answer? */
-static __always_inline bool splice_is_stream(const struct pair_view *view, __u32 size)
+/*
+ * One more message of this direction, and the end of the other's run. Returns for how long this one
+ * has run, in ns; ~0 where nobody asks.
+ */
+static __always_inline __u64 splice_note_run(const struct pair_view *view, __u32 size)
 {
 	struct shunt_end *me = view->me;
-	__u64 elapsed = ~0ull;
-	bool suspect;
 
 	if (view->peer->run_messages) {
 		view->peer->run_messages = 0;
@@ -115,7 +116,17 @@ static __always_inline bool splice_is_stream(const struct pair_view *view, __u32
 	if (me->run_messages == 2)
 		me->run_began = bpf_ktime_get_ns();
 	else if (me->run_messages % SPLICE_STREAM_MESSAGES == 0)
-		elapsed = bpf_ktime_get_ns() - me->run_began;
+		return bpf_ktime_get_ns() - me->run_began;
+	return ~0ull;
+}
+
+/* Does this direction go on and on without an answer? With the message of @size that was noted. */
+static __always_inline bool splice_is_stream(const struct pair_view *view, __u32 size,
+					     __u64 elapsed)
+{
+	struct shunt_end *me = view->me;
+	bool suspect;
+
 	suspect = me->run_bytes > SPLICE_SUSPECT_BYTES && me->run_bytes > size &&
 		  scope_program(view->peer->program) == SHUNT_PROGRAM_SUSPECT;
 	return splice_streams(me->run_messages, me->run_bytes, elapsed, suspect);
@@ -243,6 +254,7 @@ static __always_inline bool splice_send(struct sk_msg_md *msg, struct tcp_sock *
 	struct tcp_sock *peer;
 	__u32 from = pair_state(view->me), flags = pair_flags(view->pair);
 	__u8 state = tcp_sk(me)->__sk_common.skc_state;
+	__u64 elapsed;
 
 	splice_note_writer(view, task);
 	if (!control || from == SHUNT_STATE_PLAIN || from == SHUNT_STATE_LEFT)
@@ -277,10 +289,13 @@ static __always_inline bool splice_send(struct sk_msg_md *msg, struct tcp_sock *
 		now.queued = (__u64)view->me->backlog * SPLICE_MESSAGE_BYTES;
 	now.limit = splice_room(view, me, peer, control, now.queued + now.size);
 
-	if (now.now)
+	if (now.now) {
 		now.veto = SHUNT_REASON_urgent;
-	else if (splice_is_stream(view, msg->size) && !now.veto)
-		now.veto = SHUNT_REASON_stream;
+	} else {
+		elapsed = splice_note_run(view, msg->size);
+		if (!now.veto && splice_is_stream(view, msg->size, elapsed))
+			now.veto = SHUNT_REASON_stream;
+	}
 	if (splice_judge(&now, &verdict))
 		return false;
 	if (verdict.state != from && !splice_turn(view, &verdict, from))
@@ -301,7 +316,11 @@ int shunt_splice(struct sk_msg_md *msg)
 	struct tcp_sock *me = msg->sk ? bpf_skc_to_tcp_sock(msg->sk) : NULL;
 	struct pair_view view;
 
-	if (!me || !pair_find(tcp_numbers(me), tcp_likely_end(me), &view))
+	/* The kernel runs this for a send() after the end of the connection too, of whose pair the
+	 * memory may be another's. */
+	if (!me || tcp_sk(me)->__sk_common.skc_state == BPF_TCP_CLOSE)
+		return SK_PASS;
+	if (!pair_find(tcp_numbers(me), tcp_likely_end(me), &view))
 		return SK_PASS;
 	splice_account(&view, msg->size, splice_send(msg, me, &view));
 	return SK_PASS;

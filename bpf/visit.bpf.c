@@ -13,6 +13,7 @@
 #include <linux/in.h>
 
 #include "adopt.bpf.h"
+#include "keepalive.bpf.h"
 #include "socket.bpf.h"
 
 static const struct shunt_pair visit_no_pair = {};
@@ -42,14 +43,24 @@ static __always_inline void visit_kick(struct bpf_sockopt *ctx, const struct pai
 		bpf_setsockopt(ctx->sk, SOL_SOCKET, SO_RCVLOWAT, &lowat, sizeof(lowat));
 }
 
-/* Adds to what the socket tells of itself (sockops). The option is there where Shunt splices. */
-static __always_inline void visit_subscribe(struct bpf_sockopt *ctx, int wanted)
+/* Adds to what the socket tells of itself (sockops). The option is there where Shunt splices.
+ * Returns whether that is new. */
+static __always_inline bool visit_subscribe(struct bpf_sockopt *ctx, int wanted)
 {
-	int flags = 0;
+	int flags = 0, before;
 
 	bpf_getsockopt(ctx->sk, SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, &flags, sizeof(flags));
+	before = flags;
 	flags |= wanted;
 	bpf_setsockopt(ctx->sk, SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, &flags, sizeof(flags));
+	return flags != before;
+}
+
+/* As sockops_hear_sends(). */
+static __always_inline void visit_hear_sends(struct bpf_sockopt *ctx, const struct pair_view *view)
+{
+	if (visit_subscribe(ctx, BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG))
+		pair_set(view->pair, SHUNT_PAIR_HEARS << view->end);
 }
 
 /* What the walk found something to be done to. */
@@ -97,6 +108,7 @@ static __always_inline __u32 visit_out(struct bpf_sockopt *ctx, const struct pai
 		else
 			settle_note_out(view, me);
 	}
+	keepalive_stop(ctx->sk, view);
 	visit_kick(ctx, view, me);
 	return SHUNT_VISIT_DONE;
 }
@@ -124,7 +136,8 @@ static __always_inline __u32 visit_ask(struct bpf_sockopt *ctx, const struct pai
 	if (settle_unread(me) || settle_unread(peer))
 		return SHUNT_VISIT_COME_BACK;
 	pair_set(view->pair, SHUNT_PAIR_MEMBER << view->end);
-	visit_subscribe(ctx, BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
+	visit_subscribe(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
+	visit_hear_sends(ctx, view);
 	return SHUNT_VISIT_LET_IN;
 }
 
@@ -170,7 +183,7 @@ static __always_inline __u32 visit_in(const struct pair_view *view, struct tcp_s
 static __always_inline __u32 visit_sleep(struct bpf_sockopt *ctx, const struct pair_view *view)
 {
 	pair_set(view->pair, SHUNT_PAIR_ASLEEP << view->end);
-	visit_subscribe(ctx, BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
+	visit_hear_sends(ctx, view);
 	return SHUNT_VISIT_DONE;
 }
 
@@ -273,7 +286,6 @@ int shunt_visit(struct bpf_sockopt *ctx)
 	struct shunt_end_key *given, end;
 	struct pair_view view;
 	struct tcp_sock *me;
-	__u32 closed;
 	__u64 sock;
 
 	if (ctx->level != SHUNT_VISIT_LEVEL || !control || !visit_by_agent(control))
@@ -293,15 +305,16 @@ int shunt_visit(struct bpf_sockopt *ctx)
 			visit_join(ctx, me, sock, &end, ctx->optname == SHUNT_VISIT_JOIN_BOTH);
 		return 1;
 	}
+	/* Of one that is closed the pair may go at any time, with the other end: it is as if it
+	 * were gone. */
+	if (tcp_sk(me)->__sk_common.skc_state == BPF_TCP_CLOSE)
+		return 1;
 	/* The number of the file may have been given to another one meanwhile. */
 	if (!pair_find(tcp_numbers(me), tcp_likely_end(me), &view) ||
 	    view.key.client != end.pair.client || view.key.server != end.pair.server ||
 	    view.end != end.end || view.me->sock != sock)
 		return 1;
-	/* Of one that is closed already the pair may go at any time, with the other end: it is as
-	 * if it were gone. */
-	closed = SHUNT_PAIR_CLOSED << view.end;
-	if ((pair_flags(view.pair) & (SHUNT_PAIR_JOINED | closed)) != SHUNT_PAIR_JOINED)
+	if (!(pair_flags(view.pair) & SHUNT_PAIR_JOINED))
 		return 1;
 	visit_answer = visit_pair(ctx, &view, me);
 	return 1;

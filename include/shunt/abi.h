@@ -424,6 +424,7 @@ enum shunt_pair_flags {
 	SHUNT_PAIR_SETTLES = 1 << 13,	/* << end: its reader looks whether it can be LEFT */
 	SHUNT_PAIR_ASLEEP = 1 << 15,	/* << end: tells the agent when it sends again */
 	SHUNT_PAIR_LOOKS = 1 << 17,	/* << end: its send() looks at its reader's lock */
+	SHUNT_PAIR_HEARS = 1 << 19,	/* << end: Shunt has had its socket tell what it sends */
 };
 
 struct shunt_pair {
