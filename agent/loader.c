@@ -357,8 +357,11 @@ const struct loader_visit *loader_visits(const struct loader *loader)
 	return &loader->visit;
 }
 
-int loader_open_scan(const struct loader *loader)
+int loader_open_scan(const struct loader *loader, bool everything)
 {
+	if (!loader->skeleton->bss)
+		return -EOPNOTSUPP;
+	loader->skeleton->bss->scan_everything = everything;
 	return bpf_iter_create(bpf_link__fd(loader->scan));
 }
 

@@ -82,8 +82,9 @@ int loader_repin(struct loader *loader);
 const char *loader_cannot_splice(const struct loader *loader);
 /* What visits sockets, as long as the loader is there. */
 const struct loader_visit *loader_visits(const struct loader *loader);
-/* A scan (bpf/scan.bpf.c) of all open files: an fd to read, which the caller closes; or -errno. */
-int loader_open_scan(const struct loader *loader);
+/* A scan (bpf/scan.bpf.c) of all open files, for listeners, or for connections too (@everything):
+ * an fd to read to its end before the next is opened, which the caller closes; or -errno. */
+int loader_open_scan(const struct loader *loader, bool everything);
 /* Attaches the program that watches readers, until the second. The first returns 0 or -errno. */
 int loader_watch_reads(struct loader *loader);
 void loader_unwatch_reads(struct loader *loader);

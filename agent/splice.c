@@ -272,9 +272,9 @@ static void splice_look_at(struct splice *splice, uint64_t program, uint32_t pid
 		log_info("program %s is in splice_never", path);
 }
 
-static int splice_read_scan(struct splice *splice)
+static int splice_read_scan(struct splice *splice, bool everything)
 {
-	_cleanup_close_ int fd = loader_open_scan(splice->loader);
+	_cleanup_close_ int fd = loader_open_scan(splice->loader, everything);
 	char nothing[64];
 	ssize_t n;
 
@@ -288,7 +288,7 @@ static int splice_read_scan(struct splice *splice)
 
 static void splice_on_scan(uv_timer_t *timer)
 {
-	splice_read_scan(timer->data);
+	splice_read_scan(timer->data, false);
 }
 
 static void splice_on_event(void *user, const void *record)
@@ -453,7 +453,7 @@ static void splice_look_everywhere(struct splice *splice)
 {
 	if (splice->control->spilled)
 		splice_watch_reads(splice);
-	splice_read_scan(splice);
+	splice_read_scan(splice, false);
 	splice_soon(splice, SPLICE_EVERYBODY);
 	splice_later(splice);
 }
@@ -464,6 +464,7 @@ static int splice_keep_programs(struct splice *splice, const struct config *conf
 	_cleanup_free_ char *never = NULL;
 	size_t size;
 	FILE *stream = open_memstream(&never, &size);
+	int r;
 
 	if (!stream)
 		return -ENOMEM;
@@ -473,9 +474,12 @@ static int splice_keep_programs(struct splice *splice, const struct config *conf
 		return -ENOMEM;
 	if (splice->never && !strcmp(splice->never, never))
 		return 0;
+	r = maps_forget_programs(splice->maps);
+	if (r)
+		return r;
 	free(splice->never);
 	splice->never = TAKE_PTR(never);
-	return maps_forget_programs(splice->maps);
+	return 0;
 }
 
 int splice_apply(struct splice *splice, const struct config *config, const char *cgroup_root)
@@ -494,7 +498,7 @@ int splice_apply(struct splice *splice, const struct config *config, const char 
 	r = visit_set_root(splice->visit, cgroup_root);
 	r = r ?: splice_keep_programs(splice, config);
 	splice_renew(splice);
-	r = r ?: splice_read_scan(splice);
+	r = r ?: splice_read_scan(splice, true);
 	if (r) {
 		splice->control->splice = 0;
 		splice_renew(splice);

@@ -14,22 +14,10 @@
 #include "pair.bpf.h"
 #include "shunt/flow.h"
 
-struct tcp_sock___flows {
-	__u32 srtt_us; /* eighths */
-} __attribute__((preserve_access_index));
-
-enum sock_flags___flows { SOCK_DONE___flows };
-
 struct bpf_iter__bpf_map_elem {
 	struct bpf_iter_meta *meta;
 	void *key;
 	void *value;
-} __attribute__((preserve_access_index));
-
-struct bpf_iter__task_file___flows {
-	struct bpf_iter_meta *meta;
-	struct task_struct *task;
-	struct file *file;
 } __attribute__((preserve_access_index));
 
 /* Reads what TCP counts, if the socket at @address still is this end of the pair: it has its
@@ -53,8 +41,8 @@ static __always_inline void flows_describe_end(const struct shunt_end *end,
 					       const struct shunt_pair_key *key, __u32 index,
 					       struct shunt_flow_tcp *ret)
 {
-	struct tcp_sock___flows *tp = (struct tcp_sock___flows *)end->sock;
-	__u64 done = bpf_core_enum_value(enum sock_flags___flows, SOCK_DONE___flows);
+	struct tcp_sock *tp = (struct tcp_sock *)end->sock;
+	__u64 done = bpf_core_enum_value(enum sock_flags, SOCK_DONE);
 	struct sock *sk = (struct sock *)end->sock;
 
 	/* Numbers of a socket in use are torn now and then; three times in a row is rare. */
@@ -91,23 +79,15 @@ int shunt_flows(struct bpf_iter__bpf_map_elem *ctx)
 }
 
 SEC("iter/task_file")
-int shunt_users(struct bpf_iter__task_file___flows *ctx)
+int shunt_users(struct bpf_iter__task_file *ctx)
 {
 	struct task_struct *task = ctx->task;
-	struct file *file = ctx->file;
 	struct shunt_user user = {};
-	struct sock *volatile stored;
-	struct socket *socket;
-	struct sock *sk;
+	struct sock *sk = task ? tcp_of_file(ctx->file) : NULL;
 
-	if (!task || !file)
+	if (!sk)
 		return 0;
-	socket = bpf_sock_from_file(file);
-	sk = socket ? socket->sk : NULL;
-	if (!sk || sk->sk_protocol != IPPROTO_TCP)
-		return 0;
-	stored = sk; /* as kernel_address(), on a kernel that cannot cast too */
-	bpf_probe_read_kernel(&user.sock, sizeof(user.sock), (const void *)&stored);
+	user.sock = kernel_address(sk);
 	user.pid = task->tgid;
 	bpf_seq_write(ctx->meta->seq, &user, sizeof(user));
 	return 0;

@@ -114,6 +114,7 @@ struct sock {
 	int sk_peek_off;
 	__u32 sk_max_ack_backlog;
 	__u32 sk_tsflags;
+	__u16 sk_type;
 	__u16 sk_protocol;
 	unsigned char sk_userlocks : 4;
 };

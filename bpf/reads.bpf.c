@@ -7,7 +7,6 @@
  * Writes to: shunt_pairs, counters, events.
  */
 #include <linux/bpf.h>
-#include <linux/in.h>
 
 #include <bpf/bpf_tracing.h>
 
@@ -32,7 +31,7 @@ int BPF_PROG(shunt_reads, struct sock *sk, int length, int flags)
 	struct pair_view view;
 	__u32 kick;
 
-	if (sk->__sk_common.skc_state == 0 || !sk->sk_user_data || sk->sk_protocol != IPPROTO_TCP)
+	if (!sk->sk_user_data || !tcp_is(sk))
 		return 0;
 	me = bpf_skc_to_tcp_sock(sk);
 	if (!me)

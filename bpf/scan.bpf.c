@@ -6,9 +6,12 @@
  * Reads from: shunt_cgroups, shunt_programs. Writes to: shunt_listeners, shunt_control, events.
  */
 #include <linux/bpf.h>
-#include <linux/in.h>
 
 #include "scope.bpf.h"
+
+/* Written by the agent before each scan: not listeners alone. Of connections the notes are for
+ * those that are older than the agent; there may be so many that they push listeners' out. */
+__u32 scan_everything = 0;
 
 /* Whoever reads the scan is the agent. */
 static __always_inline void scan_announce(struct shunt_control *control)
@@ -25,22 +28,17 @@ SEC("iter/task_file")
 int shunt_scan(struct bpf_iter__task_file *ctx)
 {
 	struct task_struct *task = ctx->task;
-	struct file *file = ctx->file;
-	struct shunt_listener user = {};
+	struct shunt_listener user = {}, *known;
 	struct shunt_control *control = pair_control();
 	struct shunt_cgroup *cgroup;
-	struct socket *socket;
 	struct inode *inode;
 	struct sock *sk;
 	__u64 id;
 
 	if (control && control->announce)
 		scan_announce(control);
-	if (!task || !file)
-		return 0;
-	socket = bpf_sock_from_file(file);
-	sk = socket ? socket->sk : NULL;
-	if (!sk || sk->sk_protocol != IPPROTO_TCP)
+	sk = task ? tcp_of_file(ctx->file) : NULL;
+	if (!sk || (!scan_everything && sk->__sk_common.skc_state != BPF_TCP_LISTEN))
 		return 0;
 	id = sk->sk_cgrp_data.cgroup->kn->id;
 	cgroup = bpf_map_lookup_elem(&shunt_cgroups, &id);
@@ -50,6 +48,9 @@ int shunt_scan(struct bpf_iter__task_file *ctx)
 	user.pid = task->tgid;
 	user.program = SHUNT_PROGRAM_KEY(inode->i_sb->s_dev, inode->i_ino);
 	id = bpf_get_socket_cookie(sk);
+	known = bpf_map_lookup_elem(&shunt_listeners, &id);
+	if (known && known->program == user.program)
+		user.accepts = known->accepts;
 	bpf_map_update_elem(&shunt_listeners, &id, &user, BPF_ANY);
 	if (!scope_program(user.program))
 		pair_event(SHUNT_EVENT_PROGRAM, user.pid, user.program);

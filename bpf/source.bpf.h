@@ -23,6 +23,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "addr.bpf.h"
 #include "source4.bpf.h"
 #include "source6_addr.bpf.h"
 #include "source6_route.bpf.h"
@@ -38,7 +39,7 @@ static __always_inline int source_foretell(__u64 sk, const __be32 dst[4], __be32
 	struct source6_addr source;
 	int r;
 
-	if (dst[0] == 0 && dst[1] == 0 && dst[2] == bpf_htonl(0xffff)) {
+	if (addr_v4_mapped(dst)) {
 		r = source4_foretell(sk, dst[3], &ret[3]);
 		if (r)
 			return r;

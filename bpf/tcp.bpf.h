@@ -10,6 +10,8 @@
 
 #include <stdbool.h>
 
+#include <linux/in.h>
+
 #include "kernel.bpf.h"
 #include "shunt/abi.h"
 
@@ -17,6 +19,24 @@
 #define TCP_PSOCK_MASK (~7ull) /* flags in the low bits of sk_user_data: <net/sock.h> */
 
 #define TCP_LOOKS 2048 /* at most, at a lock that is held */
+
+#define TCP_SOCK_STREAM 1 /* linux/net.h; the same on x86, arm64, s390 and riscv */
+
+/* TCP alone: of the kernel's own test, bpf_skc_to_tcp_sock(), raw sockets and those of IPsec's
+ * netlink are TCP too, by their protocol's number. They are smaller. */
+static __always_inline bool tcp_is(struct sock *sk)
+{
+	return sk->sk_protocol == IPPROTO_TCP && sk->sk_type == TCP_SOCK_STREAM;
+}
+
+/* The TCP socket behind an open file, or NULL. */
+static __always_inline struct sock *tcp_of_file(struct file *file)
+{
+	struct socket *socket = file ? bpf_sock_from_file(file) : NULL;
+	struct sock *sk = socket ? socket->sk : NULL;
+
+	return sk && tcp_is(sk) ? sk : NULL;
+}
 
 static __always_inline struct tcp_sock *tcp_at(__u64 address)
 {

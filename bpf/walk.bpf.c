@@ -263,21 +263,16 @@ int shunt_walk(struct bpf_iter__task_file *ctx)
 {
 	struct shunt_control *control = pair_control();
 	struct task_struct *task = ctx->task;
-	struct file *file = ctx->file;
 	struct walk_at at = {};
 	struct pair_view view;
-	struct socket *socket;
 	struct tcp_sock *me;
 	struct sock *sk;
 	__u8 state;
 
-	if (!task || !file || !control)
+	if (!task || !control)
 		return 0;
-	socket = bpf_sock_from_file(file);
-	sk = socket ? socket->sk : NULL;
-	if (!sk || sk->sk_protocol != IPPROTO_TCP)
-		return 0;
-	me = bpf_skc_to_tcp_sock(sk);
+	sk = tcp_of_file(ctx->file);
+	me = sk ? bpf_skc_to_tcp_sock(sk) : NULL;
 	if (!me)
 		return 0;
 	state = tcp_sk(me)->__sk_common.skc_state;

@@ -49,7 +49,7 @@ void __wrap_loader_each_link(struct loader *loader, void (*visit)(void *user, ui
 int __wrap_loader_open_flows(const struct loader *loader);
 int __wrap_loader_open_users(const struct loader *loader);
 const struct loader_visit *__wrap_loader_visits(const struct loader *loader);
-int __wrap_loader_open_scan(const struct loader *loader);
+int __wrap_loader_open_scan(const struct loader *loader, bool everything);
 int __wrap_loader_visit_attach(const struct loader_visit *visit, int cgroup);
 int __wrap_loader_visit_walk(const struct loader_visit *visit, uint32_t pid, bool everybody);
 int __wrap_loader_watch_reads(struct loader *loader);
@@ -190,7 +190,7 @@ int __wrap_loader_visit_walk(const struct loader_visit *visit, uint32_t pid, boo
 	return fuzz_file(fake_kernel.data, fake_kernel.size);
 }
 
-int __wrap_loader_open_scan(const struct loader *loader)
+int __wrap_loader_open_scan(const struct loader *loader, bool everything)
 {
 	return fuzz_file(fake_kernel.data, fake_kernel.size);
 }
