@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <bpf/bpf.h>
@@ -391,7 +392,8 @@ void loader_links_each(const struct loader_links *links,
 
 bool loader_links_are_pinned(const struct loader_links *links)
 {
-	bool pinned = true;
+	struct stat dir;
+	bool pinned = !fstat(links->dir, &dir) && dir.st_nlink;
 
 	for (size_t i = 0; pinned && i < links->n; i++) {
 		const struct loader_link *link = &links->items[i];

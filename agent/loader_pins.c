@@ -366,6 +366,12 @@ int loader_pins_get(const struct loader_pins *pins, unsigned int abi, const char
 /* Hooks that redirect, the ones that see a connect first. */
 static const char *const loader_pins_redirecting[] = {"-connect", "-sendmsg"};
 
+/* Is it the error of a place where nothing is pinned, or nothing of Shunt's? */
+static bool loader_pins_are_none(int error)
+{
+	return error == ENOENT || error == ENOTDIR || error == ELOOP;
+}
+
 static int loader_pins_stop_redirecting(const struct loader_pins *pins, unsigned int abi)
 {
 	char name[32];
@@ -376,7 +382,7 @@ static int loader_pins_stop_redirecting(const struct loader_pins *pins, unsigned
 		_cleanup_(cleanup_closedir) DIR *links = loader_pins_list(pins->dir, name);
 		struct dirent *entry;
 
-		if (!links && errno != ENOENT)
+		if (!links && !loader_pins_are_none(errno))
 			r = -errno;
 		while (links && (entry = loader_pins_next(links)))
 			if (strstr(entry->d_name, loader_pins_redirecting[i]))
@@ -508,8 +514,9 @@ int loader_pins_retire(const struct loader_pins *pins)
 {
 	int r = loader_pins_come_back(pins);
 
-	/* Or no version would know a connection. */
-	for (size_t i = 0; !r && i < pins->n_others; i++) {
+	if (r) /* no version would know a connection */
+		return r;
+	for (size_t i = 0; i < pins->n_others; i++) {
 		r = loader_pins_stop_redirecting(pins, pins->others[i]) ?: r;
 		r = loader_pins_stop_splicing(pins, pins->others[i]) ?: r;
 		r = loader_pins_forget_cgroups(pins, pins->others[i]) ?: r;
@@ -521,8 +528,8 @@ static bool loader_pins_drained(const struct loader_pins *pins, unsigned int abi
 {
 	_cleanup_close_ int pairs = loader_pins_get(pins, abi, LOADER_PINS_MAPS "/shunt_pairs");
 
-	if (pairs < 0) /* not there, or no map; whatever else is wrong may be right the next time */
-		return pairs == -ENOENT || pairs == -EACCES;
+	if (pairs < 0) /* EACCES: no map. Whatever else is wrong may be right the next time. */
+		return loader_pins_are_none(-pairs) || pairs == -EACCES;
 	return maps_is_empty(pairs);
 }
 
