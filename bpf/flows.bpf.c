@@ -84,10 +84,13 @@ int shunt_users(struct bpf_iter__task_file *ctx)
 	struct task_struct *task = ctx->task;
 	struct shunt_user user = {};
 	struct sock *sk = task ? tcp_of_file(ctx->file) : NULL;
+	struct sock *volatile stored;
 
 	if (!sk)
 		return 0;
-	user.sock = kernel_address(sk);
+	/* As kernel_address(), which without the JIT is not to be had in a program of this type. */
+	stored = sk;
+	bpf_probe_read_kernel(&user.sock, sizeof(user.sock), (const void *)&stored);
 	user.pid = task->tgid;
 	bpf_seq_write(ctx->meta->seq, &user, sizeof(user));
 	return 0;
