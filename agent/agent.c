@@ -381,6 +381,7 @@ static void agent_remove_rest(struct agent *agent)
 		log_errno(r, "%s could not be removed", agent->config->pin_dir);
 	else
 		log_info("everything is taken out");
+	log_verifier_forget();
 	agent->failed = r != 0;
 }
 
