@@ -231,6 +231,8 @@ static int loader_link_make(struct loader_links *links, int cgroup_fd, uint64_t 
 	if (!link)
 		return -errno;
 	r = bpf_obj_pin(bpf_link__fd(link), path);
+	if (r == -ENOENT) /* the directory is gone, not the cgroup, as our caller would take it */
+		r = -ESTALE;
 	if (!r) {
 		r = loader_link_add(links, cgroup, program);
 		if (r)
@@ -405,9 +407,13 @@ bool loader_links_are_pinned(const struct loader_links *links)
 	return pinned;
 }
 
-/* A link that cannot be had any more was taken out with its pin: it is none. */
+/* A link that cannot be had any more was taken out with its pin: it is none. Pins that are there
+ * are not touched: nothing else holds a link if the agent is killed in between. */
 int loader_links_repin(struct loader_links *links, int dir)
 {
+	struct stat before, now;
+	bool same = !fstat(links->dir, &before) && !fstat(dir, &now) &&
+		    before.st_dev == now.st_dev && before.st_ino == now.st_ino;
 	int r = 0;
 
 	for (size_t i = links->n; !r && i-- > 0;) {
@@ -425,6 +431,8 @@ int loader_links_repin(struct loader_links *links, int dir)
 		}
 		if (fd < 0)
 			return fd;
+		if (same)
+			continue;
 		r = loader_pins_unlink(AT_FDCWD, to);
 		r = r ?: bpf_obj_pin(fd, to);
 	}

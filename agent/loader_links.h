@@ -48,5 +48,6 @@ void loader_links_each(const struct loader_links *links,
 
 /* Has nobody removed a pin? */
 bool loader_links_are_pinned(const struct loader_links *links);
-/* Pins them once more, in @dir, which is taken on success. 0 or negative errno. */
+/* Pins them in @dir, which is taken on success, unless they are there. What was taken out with its
+ * pin is forgotten. 0 or negative errno. */
 int loader_links_repin(struct loader_links *links, int dir);

@@ -219,6 +219,16 @@ bool loader_maps_are_pinned(const struct loader_pins *pins, const struct bpf_obj
 	return pinned;
 }
 
+static bool loader_map_has_pin(const struct bpf_map *map, const char *path)
+{
+	struct bpf_map_info ours = {}, there = {};
+	_cleanup_close_ int fd = loader_pins_open_map(path);
+	__u32 size = sizeof(ours);
+
+	return fd >= 0 && !bpf_obj_get_info_by_fd(fd, &there, &size) &&
+	       !bpf_obj_get_info_by_fd(bpf_map__fd(map), &ours, &size) && there.id == ours.id;
+}
+
 int loader_maps_repin(const struct loader_pins *pins, const struct bpf_object *object)
 {
 	struct bpf_map *map;
@@ -233,6 +243,8 @@ int loader_maps_repin(const struct loader_pins *pins, const struct bpf_object *o
 		path = loader_map_path(pins, map);
 		if (!path)
 			return -ENOMEM;
+		if (loader_map_has_pin(map, path))
+			continue;
 		r = loader_pins_unlink(AT_FDCWD, path);
 		r = r ?: bpf_obj_pin(bpf_map__fd(map), path);
 		if (r)

@@ -28,5 +28,5 @@ int loader_maps_pin(const struct loader_pins *pins, struct bpf_object *object,
 int loader_maps_swap(const struct loader_pins *pins, const struct loader_kept *kept);
 /* Has nobody removed a pin of a map of @object? */
 bool loader_maps_are_pinned(const struct loader_pins *pins, const struct bpf_object *object);
-/* Pins the maps of @object once more, in the directories of @pins. 0 or negative errno. */
+/* Pins those maps of @object that are not, in the directories of @pins. 0 or negative errno. */
 int loader_maps_repin(const struct loader_pins *pins, const struct bpf_object *object);

@@ -449,11 +449,12 @@ void splice_allow(struct splice *splice, const struct selftest *selftest)
 	splice->kernel_can = selftest_allows(selftest);
 }
 
+/* Of programs that only connect nothing but a scan of everything tells again. */
 static void splice_look_everywhere(struct splice *splice)
 {
 	if (splice->control->spilled)
 		splice_watch_reads(splice);
-	splice_read_scan(splice, false);
+	splice_read_scan(splice, true);
 	splice_soon(splice, SPLICE_EVERYBODY);
 	splice_later(splice);
 }

@@ -15,22 +15,18 @@
 #define KEEPALIVE_LENT	1
 #define KEEPALIVE_COUNT 127
 
-/* What setsockopt() takes; getsockopt() may say more, where it comes from a sysctl. */
+/* The most that setsockopt() takes. What comes from a sysctl may be more. */
 #define KEEPALIVE_MAX 32767
 
-/* An option that can be lent and given back; 0: it cannot. @sk: the context, or its socket. */
-static __always_inline int keepalive_read(void *sk, int option)
+/* Lends an option; what it was, or the nearest that it can be put back to. @sk: here and below, the
+ * context of sockops or the socket of a visit. */
+static __always_inline int keepalive_lend(void *sk, int option, int value)
 {
-	int value = 0;
+	int before = 0;
 
-	if (bpf_getsockopt(sk, SOL_TCP, option, &value, sizeof(value)) || value > KEEPALIVE_MAX)
-		return 0;
-	return value;
-}
-
-static __always_inline void keepalive_lend(void *sk, int option, int value)
-{
+	bpf_getsockopt(sk, SOL_TCP, option, &before, sizeof(before));
 	bpf_setsockopt(sk, SOL_TCP, option, &value, sizeof(value));
+	return before < KEEPALIVE_MAX ? before : KEEPALIVE_MAX;
 }
 
 /* Puts an option back, unless the program has set it meanwhile. Returns whether it has. */
@@ -49,30 +45,21 @@ static __always_inline bool keepalive_put_back(void *sk, int option, int lent, i
  * A reader that spliced bytes and then bytes of TCP wait for hears of both at once, and may stop at
  * the boundary. The agent sees it come there and kicks it; without an agent this does: TCP's own
  * keep-alive timer sends something every second, which runs sockops, until the socket is out.
- * A program that has keep-alive on for itself keeps its own pace. @sk: the context of sockops, or
- * the socket of a visit.
+ * A program that has keep-alive on for itself keeps its own pace.
  */
 static __always_inline void keepalive_start(void *sk, const struct pair_view *view,
 					    struct tcp_sock *tp)
 {
 	__u32 probed = SHUNT_PAIR_PROBED << view->end;
-	int idle, interval, number, on = 1;
+	int on = 1;
 
 	if (pair_flags(view->pair) & probed ||
 	    tcp_sk(tp)->__sk_common.skc_flags &
 		    1ul << bpf_core_enum_value(enum sock_flags, SOCK_KEEPOPEN))
 		return;
-	idle = keepalive_read(sk, TCP_KEEPIDLE);
-	interval = keepalive_read(sk, TCP_KEEPINTVL);
-	number = keepalive_read(sk, TCP_KEEPCNT);
-	if (!idle || !interval || !number)
-		return;
-	view->me->keep_idle = idle;
-	view->me->keep_interval = interval;
-	view->me->keep_count = number;
-	keepalive_lend(sk, TCP_KEEPIDLE, KEEPALIVE_LENT);
-	keepalive_lend(sk, TCP_KEEPINTVL, KEEPALIVE_LENT);
-	keepalive_lend(sk, TCP_KEEPCNT, KEEPALIVE_COUNT);
+	view->me->keep_idle = keepalive_lend(sk, TCP_KEEPIDLE, KEEPALIVE_LENT);
+	view->me->keep_interval = keepalive_lend(sk, TCP_KEEPINTVL, KEEPALIVE_LENT);
+	view->me->keep_count = keepalive_lend(sk, TCP_KEEPCNT, KEEPALIVE_COUNT);
 	if (!bpf_setsockopt(sk, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)))
 		pair_set(view->pair, probed);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * iter/task_file: passes by every open file of the host, when the agent asks, and notes whose the
- * TCP sockets of enrolled cgroups are: of listeners that are older than the agent, or were passed
- * on, nobody has seen the program. And notes who the agent is.
+ * TCP sockets of enrolled cgroups are, or the listeners among them alone: of those that are older
+ * than the agent, or were passed on, nobody has seen the program. And notes who the agent is.
  * Reads from: shunt_cgroups, shunt_programs. Writes to: shunt_listeners, shunt_control, events.
  */
 #include <linux/bpf.h>

@@ -286,6 +286,7 @@ int shunt_visit(struct bpf_sockopt *ctx)
 	struct shunt_end_key *given, end;
 	struct pair_view view;
 	struct tcp_sock *me;
+	__u32 closed;
 	__u64 sock;
 
 	if (ctx->level != SHUNT_VISIT_LEVEL || !control || !visit_by_agent(control))
@@ -314,7 +315,9 @@ int shunt_visit(struct bpf_sockopt *ctx)
 	    view.key.client != end.pair.client || view.key.server != end.pair.server ||
 	    view.end != end.end || view.me->sock != sock)
 		return 1;
-	if (!(pair_flags(view.pair) & SHUNT_PAIR_JOINED))
+	/* Neither if it was taken for closed when the pair was made. */
+	closed = SHUNT_PAIR_CLOSED << view.end;
+	if ((pair_flags(view.pair) & (SHUNT_PAIR_JOINED | closed)) != SHUNT_PAIR_JOINED)
 		return 1;
 	visit_answer = visit_pair(ctx, &view, me);
 	return 1;

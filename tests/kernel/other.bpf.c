@@ -14,7 +14,8 @@ enum other {
 	OTHER_CONNECT,
 	OTHER_PEERNAME,
 	OTHER_ESTABLISHED,
-	OTHER_CALLED_BACK, /* because it asked for it at OTHER_ESTABLISHED */
+	OTHER_CALLED_BACK, /* because it asked for it at OTHER_ESTABLISHED; so below */
+	OTHER_SENDS,
 	OTHER_MAX,
 };
 
@@ -69,8 +70,12 @@ int other_sockops(struct bpf_sock_ops *ctx)
 	switch (ctx->op) {
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		count(OTHER_ESTABLISHED);
-		bpf_sock_ops_cb_flags_set(ctx,
-					  ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_RTT_CB_FLAG);
+		bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags |
+						       BPF_SOCK_OPS_RTT_CB_FLAG |
+						       BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
+		break;
+	case BPF_SOCK_OPS_HDR_OPT_LEN_CB:
+		count(OTHER_SENDS);
 		break;
 	case BPF_SOCK_OPS_RTT_CB:
 		count(OTHER_CALLED_BACK);

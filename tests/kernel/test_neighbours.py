@@ -10,7 +10,7 @@ import subprocess
 from case import FAR4, PORT, Case, Refused, main
 from sandbox import Place
 
-SEEN = "connect", "peername", "established", "called_back"  # as in other.bpf.c
+SEEN = "connect", "peername", "established", "called_back", "sends"  # as in other.bpf.c
 ATTACHMENTS = {
     "connect4": "other_connect4",
     "getpeername4": "other_peername4",
@@ -81,6 +81,7 @@ class Neighbours(Case):
             self.assert_redirected(sock, FAR4)
         moved = {name: count - before[name] for name, count in self.other.seen().items()}
         self.assertGreater(moved.pop("called_back"), 0)
+        self.assertGreater(moved.pop("sends"), 0)
         self.assertEqual(moved, {"connect": 1, "peername": 1, "established": 1})
 
     def test_attached_after_shunt(self):
